@@ -1,0 +1,43 @@
+//! Sound as samples: the spectrogram, the vocoder that inverts it, resampling and WAV files.
+
+/// Samples per second of everything the models hear and make.
+pub const SAMPLE_RATE: u32 = 48_000;
+/// Samples from one spectrogram frame to the next (93.75 frames a second).
+pub const HOP: usize = 512;
+
+/// Stereo PCM, two channels of equal length; full scale is ±1.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stereo {
+    /// Left channel.
+    pub left: Vec<f32>,
+    /// Right channel.
+    pub right: Vec<f32>,
+}
+
+impl Stereo {
+    /// Silence of `samples` samples a channel.
+    pub fn silence(samples: usize) -> Self {
+        Self { left: vec![0.0; samples], right: vec![0.0; samples] }
+    }
+
+    /// Samples per channel.
+    pub fn len(&self) -> usize {
+        self.left.len()
+    }
+
+    /// Whether there is no sample at all.
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Appends `other` behind `self`.
+    pub fn extend(&mut self, other: &Stereo) {
+        self.left.extend_from_slice(&other.left);
+        self.right.extend_from_slice(&other.right);
+    }
+
+    /// The samples as L, R, L, R, ...
+    pub fn interleaved(&self) -> impl Iterator<Item = f32> + '_ {
+        self.left.iter().zip(&self.right).flat_map(|(&l, &r)| [l, r])
+    }
+}

@@ -1,0 +1,59 @@
+//! Real-time generation for many listeners on one device. The engine knows no socket and no JSON.
+
+use crate::audio::Stereo;
+use crate::condition::Condition;
+
+/// Spectrogram columns for display are this many rows of one byte each, lowest frequency first.
+pub const COLUMN_ROWS: usize = 96;
+
+/// One rendered chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// The samples. The first chunk of a stream is shorter than the others by the vocoder's delay.
+    pub pcm: Stereo,
+    /// Display columns for these samples, `pcm.len() / HOP` columns of [`COLUMN_ROWS`] bytes (0 = silence, 255 = loud).
+    pub columns: Vec<u8>,
+}
+
+/// One stream that is due in this tick.
+pub struct Due<'a, S, C> {
+    /// The stream's generative state.
+    pub stream: &'a mut S,
+    /// Its condition, prepared by [`Renderer::prepare`].
+    pub condition: &'a C,
+}
+
+/// What the engine needs of a model. `model::Renderer` implements it; tests may use a cheap stand-in.
+///
+/// A chunk is a function of (model, seed, conditions so far, sample index) alone: which other streams share the
+/// tick must not change a bit of it on the CPU.
+pub trait Renderer: Send + 'static {
+    /// Generative state of one stream: seed, chunk index, context latents, decoder and vocoder state.
+    type Stream: Send;
+    /// A condition after the text encoder.
+    type Prepared: Clone + Send;
+
+    /// Samples a whole chunk has.
+    fn chunk_samples(&self) -> usize;
+    /// A stream at sample 0.
+    fn open(&self, seed: u64) -> Self::Stream;
+    /// Gives the stream another seed from its next chunk on.
+    fn reseed(&self, stream: &mut Self::Stream, seed: u64);
+    /// Forgets the context: the next chunk starts afresh, the timeline goes on.
+    fn reset_context(&self, stream: &mut Self::Stream);
+    /// Runs the text encoder.
+    fn prepare(&self, condition: &Condition) -> Result<Self::Prepared, RenderError>;
+    /// The next chunk of every due stream, in order; one stream's failure does not touch the others.
+    fn render(&mut self, due: &mut [Due<'_, Self::Stream, Self::Prepared>]) -> Vec<Result<Chunk, RenderError>>;
+}
+
+/// Why a chunk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A tensor operation failed.
+    #[error("the networks failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The networks gave a value that is not finite.
+    #[error("the networks gave a value that is not finite")]
+    NotFinite,
+}
