@@ -62,6 +62,11 @@ impl Blend {
         let index = (position as usize).min(items - 2);
         Self { index, upper: position - index as f32 }
     }
+
+    /// The value there of what has `values` along the axis.
+    pub(super) fn of(&self, values: &[f32]) -> f32 {
+        values[self.index] + self.upper * (values[self.index + 1] - values[self.index])
+    }
 }
 
 /// Where a frequency lies among the stereo bands. The two groups on either side of 4 kHz do not mix: they are measured

@@ -48,12 +48,11 @@ pub fn columns(frames: &[f32]) -> Vec<u8> {
     for frame in frames.chunks_exact(FRAME_VALUES) {
         let (linear, bands) = (&frame[layout::LINEAR], &frame[layout::BAND]);
         bytes.extend(ROWS.iter().map(|row| {
-            let blend = |values: &[f32], b: &Blend| (1.0 - b.upper) * values[b.index] + b.upper * values[b.index + 1];
             let bin = |v: f32| (v.exp() - LINEAR_FLOOR).max(0.0).powi(2);
             let power = match row {
                 Row::Bins(bins) => bin(linear[bins.clone()].iter().fold(f32::MIN, |a, &b| a.max(b))),
-                Row::Bin(b) => bin(blend(linear, b)),
-                Row::Band(b) => ((2.0 * blend(bands, b)).exp() - BAND_FLOOR).max(0.0) * NOISE_GAIN,
+                Row::Bin(b) => bin(b.of(linear)),
+                Row::Band(b) => ((2.0 * b.of(bands)).exp() - BAND_FLOOR).max(0.0) * NOISE_GAIN,
             };
             // The cast saturates, and makes 0 of what is not a number.
             (255.0 * (1.0 - 10.0 * power.log10() / BOTTOM_DB)).round() as u8
