@@ -2,5 +2,8 @@
 
 mod conditioned;
 pub mod conditioning;
+pub mod frames;
+pub mod text;
+pub mod vocabulary;
 
 pub use conditioned::Conditioned;
