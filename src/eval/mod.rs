@@ -1,1 +1,3 @@
-//! eval
+//! Measuring models, and showing what was measured.
+
+pub mod plot;
