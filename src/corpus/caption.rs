@@ -152,10 +152,10 @@ fn key<R: Rng>(scale: Scale, dice: &mut Dice<R>) -> String {
     }
 }
 
-/// Every word of captions that says something of the sound: lower case, sorted, unique. Single letters and numbers
-/// (notes, tempi) are left out.
-pub fn vocabulary() -> Vec<String> {
-    let lists = KINDS.iter().flat_map(|kind| {
+/// Every word of these kinds' captions that says something of the sound: lower case, sorted, unique. Single letters
+/// and numbers (notes, tempi) are left out.
+pub fn vocabulary<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Vec<String> {
+    let lists = kinds.into_iter().flat_map(|kind| {
         [
             std::slice::from_ref(&kind.prompt),
             kind.nouns,

@@ -249,7 +249,7 @@ fn random_mixes_have_one_to_three_kinds_and_weights_that_sum_to_one() {
 
 #[test]
 fn captions_contain_every_prompt_and_only_known_words() {
-    let vocabulary = vocabulary();
+    let vocabulary = vocabulary(KINDS);
     assert!(vocabulary.is_sorted() && vocabulary.windows(2).all(|pair| pair[0] != pair[1]));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for (index, kind) in KINDS.iter().enumerate() {

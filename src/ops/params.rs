@@ -42,10 +42,11 @@ impl Params {
         Ok(Self { vars, device: device.clone(), dtype, seed: None })
     }
 
-    /// A copy with variables of its own.
-    pub fn fork(&self) -> Result<Self> {
-        let vars = self.vars.iter().map(|(name, v)| Ok((name.clone(), Var::from_tensor(&v.copy()?)?)));
-        Ok(Self { vars: vars.collect::<Result<_>>()?, device: self.device.clone(), dtype: self.dtype, seed: self.seed })
+    /// Gives a parameter its value, in place of the initial one it would get.
+    pub fn insert(&mut self, name: &str, value: Tensor) -> Result<()> {
+        let value = value.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?;
+        self.vars.insert(name.to_owned(), Var::from_tensor(&value)?);
+        Ok(())
     }
 
     /// All variables with their names, in order.

@@ -4,7 +4,7 @@
 //! its noise alone.
 
 use super::Network;
-use super::trigflow::{SD, SIGMA_MAX, SIGMA_MIN, consistency, rotate, t_max, time_of};
+use super::trigflow::{SIGMA_MAX, SIGMA_MIN, consistency, rotate, t_max, time_of};
 use candle_core::{Result, Tensor};
 
 /// A solver of the teacher's ODE.
@@ -108,6 +108,7 @@ mod tests {
     use super::*;
     use crate::ops::testing::{normal, relative_error};
     use crate::scm::toy::{ExactConsistency, ExactDiffusion};
+    use crate::scm::trigflow::SD;
 
     #[test]
     fn teacher_times_fall_to_zero() {

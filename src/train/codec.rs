@@ -47,6 +47,11 @@ impl CodecObjective {
         })
     }
 
+    /// Gives the data back.
+    pub fn into_clips(self) -> Vec<SpectrogramClip> {
+        self.clips
+    }
+
     fn evaluate(&self, rng: &mut ChaCha8Rng) -> Result<(Tensor, f64)> {
         let (y, importance) = spectrogram_batch(&self.clips, self.batch, self.frames, rng, &self.device)?;
         let z = self.encoder.forward(&y)?;

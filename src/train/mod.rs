@@ -2,12 +2,19 @@
 //! the moving average of the weights, exact checkpoints and the log.
 
 pub mod adamw;
+pub mod batch;
 pub mod checkpoint;
+pub mod codec;
+pub mod data;
 pub mod ema;
 mod inplace;
 pub mod log;
 pub mod schedule;
+pub mod stages;
+pub mod student;
+pub mod teacher;
 pub mod trainer;
+mod weight;
 
 use std::path::PathBuf;
 
@@ -84,6 +91,23 @@ pub enum TrainError {
         /// What it said.
         reason: String,
     },
+}
+
+/// Why a stage could not make its part of a model.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The training itself.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The model's files.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+}
+
+impl From<candle_core::Error> for StageError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Train(error.into())
+    }
 }
 
 /// Attaches a path to a system error.
