@@ -3,10 +3,15 @@
 
 pub mod adamw;
 pub mod checkpoint;
+pub mod codec;
+mod curves;
+pub mod data;
 pub mod ema;
 mod inplace;
 pub mod log;
+mod options;
 pub mod schedule;
+mod state;
 pub mod trainer;
 
 use std::path::PathBuf;
