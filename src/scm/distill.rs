@@ -11,7 +11,7 @@
 //! pi/2; the result must not be divided by it again, nor the loss weighted by 1 / sigma.
 
 use super::Network;
-use super::trigflow::{SD, per_sample, sum_per_sample, weighted_square};
+use super::trigflow::{SD, Weighted, per_sample, sum_per_sample, weighted_square};
 use crate::ops::{Array, Dual};
 use candle_core::{Result, Tensor};
 
@@ -58,7 +58,7 @@ impl Tangent {
 }
 
 /// `mean(e^w / D |F - target|^2 - w)`; F with its gradient, the target without.
-pub fn loss(output: &Tensor, target: &Tensor, log_weight: &Tensor) -> Result<Tensor> {
+pub fn loss(output: &Tensor, target: &Tensor, log_weight: &Tensor) -> Result<Weighted> {
     weighted_square(&(output - target.detach())?, log_weight)
 }
 

@@ -67,16 +67,26 @@ pub fn diffusion_loss(
     z: &Tensor,
     t: &Tensor,
     log_weight: &Tensor,
-) -> Result<Tensor> {
+) -> Result<Weighted> {
     let f = network.forward(&(noised(x0, z, t)? / SD)?, t)?;
     weighted_square(&((f * SD)? - velocity(x0, z, t)?)?, log_weight)
 }
 
+/// A loss under learned weighting.
+pub struct Weighted {
+    /// `mean(e^w / D |error|^2 - w)` over the batch, differentiable.
+    pub loss: Tensor,
+    /// `|error|^2 / D` of every sample, (B, 1), without gradient: the figure that tells progress, for the weighting
+    /// drives the loss itself towards 1 - w.
+    pub square: Tensor,
+}
+
 /// `mean(e^w / D |error|^2 - w)` over the batch.
-pub(super) fn weighted_square(error: &Tensor, log_weight: &Tensor) -> Result<Tensor> {
+pub(super) fn weighted_square(error: &Tensor, log_weight: &Tensor) -> Result<Weighted> {
     let dimensions = error.elem_count() / error.dim(0)?;
     let square = (sum_per_sample(&error.sqr()?)? / dimensions as f64)?;
-    ((log_weight.exp()? * square)? - log_weight)?.mean_all()
+    let loss = ((log_weight.exp()? * &square)? - log_weight)?.mean_all()?;
+    Ok(Weighted { loss, square: square.detach() })
 }
 
 #[cfg(test)]
