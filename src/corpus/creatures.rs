@@ -1,7 +1,7 @@
 //! Creatures: crickets, birds, frogs, bees, an owl, a cat's purr.
 
-use super::filters::{OnePole, Svf, reverberate};
-use super::synth::{Decay, Dice, Patch, RATE, Saw, Sine, Wander, arch, blocks, geometric, mix, pan, samples, strike};
+use super::filters::{Svf, add_air, reverberate};
+use super::synth::{Decay, Dice, Patch, RATE, Saw, Sine, Wander, arch, blocks, geometric, pan, samples, strike};
 use super::{Family, Kind, Obeys};
 use crate::audio::Stereo;
 
@@ -13,8 +13,8 @@ pub const CRICKETS: Kind = Kind {
     nouns: &["crickets", "crickets chirping", "crickets at night", "chirping crickets", "night insects"],
     things: &["summer night with crickets"],
     adjectives: &["chirping", "nocturnal"],
-    sparse: &["lone", "few", "quiet"],
-    dense: &["many", "countless", "busy"],
+    sparse: &["lonely", "sparse", "quiet"],
+    dense: &["busy", "loud", "dense"],
     dark: &["low", "soft", "mellow"],
     bright: &["high", "shrill", "bright"],
     obeys: Obeys { density: true, brightness: true, ..Obeys::NOTHING },
@@ -24,7 +24,8 @@ pub const CRICKETS: Kind = Kind {
 fn crickets(patch: &mut Patch) -> Stereo {
     let total = patch.samples;
     let dice = &mut patch.dice;
-    let mut out = meadow(dice, total, 0.01);
+    let mut out = Stereo::silence(total);
+    add_air(&mut out, dice, 500.0, 0.01);
     let centre = geometric(3500.0, 5300.0, patch.brightness);
     for cricket in 0..1 + (6.0 * patch.density).round() as usize {
         let carrier = centre * dice.uniform(0.93, 1.07);
@@ -46,17 +47,6 @@ fn crickets(patch: &mut Patch) -> Stereo {
     out
 }
 
-/// Quiet outdoor air.
-fn meadow(dice: &mut Dice, total: usize, gain: f32) -> Stereo {
-    let mut low = [OnePole::new(500.0); 2];
-    blocks(total, |_, left, right| {
-        for (left, right) in left.iter_mut().zip(right) {
-            *left = gain * low[0].step(dice.noise());
-            *right = gain * low[1].step(dice.noise());
-        }
-    })
-}
-
 /// Birds: every bird repeats a phrase of its own made of gliding whistles and trills.
 pub const BIRDS: Kind = Kind {
     name: "birds",
@@ -65,8 +55,8 @@ pub const BIRDS: Kind = Kind {
     nouns: &["birds", "birds chirping", "birdsong", "songbirds", "birds singing in a forest"],
     things: &["dawn chorus", "bird singing"],
     adjectives: &["singing", "cheerful", "chirping"],
-    sparse: &["few", "lone", "occasional"],
-    dense: &["many", "busy", "lively"],
+    sparse: &["sparse", "occasional"],
+    dense: &["busy", "lively", "noisy"],
     dark: &["low", "soft", "mellow"],
     bright: &["high", "bright", "shrill"],
     obeys: Obeys { density: true, brightness: true, ..Obeys::NOTHING },
@@ -105,7 +95,7 @@ fn birds(patch: &mut Patch) -> Stereo {
         }
     }
     reverberate(&mut out, 0.9, 5000.0, 0.18);
-    mix(&mut out, &meadow(dice, total, 0.008), 1.0);
+    add_air(&mut out, dice, 500.0, 0.008);
     out
 }
 
@@ -141,8 +131,8 @@ pub const FROGS: Kind = Kind {
     nouns: &["frogs", "frogs croaking", "croaking frogs", "toads by a pond", "frogs in a swamp"],
     things: &["frog pond", "frog chorus"],
     adjectives: &["croaking", "swampy"],
-    sparse: &["few", "lone", "occasional"],
-    dense: &["many", "busy", "noisy"],
+    sparse: &["sparse", "occasional", "lazy"],
+    dense: &["busy", "noisy", "loud"],
     dark: &["deep", "low", "big"],
     bright: &["high", "small", "bright"],
     obeys: Obeys { density: true, brightness: true, ..Obeys::NOTHING },
@@ -166,7 +156,7 @@ fn frogs(patch: &mut Patch) -> Stereo {
         }
     }
     reverberate(&mut out, 0.6, 3000.0, 0.15);
-    mix(&mut out, &meadow(dice, total, 0.01), 1.0);
+    add_air(&mut out, dice, 500.0, 0.01);
     out
 }
 
@@ -192,8 +182,8 @@ pub const BEES: Kind = Kind {
     nouns: &["bees", "bees buzzing", "buzzing insects", "flies buzzing", "humming bees"],
     things: &["bee swarm", "beehive", "swarm of bees"],
     adjectives: &["buzzing", "humming"],
-    sparse: &["few", "lone"],
-    dense: &["dense", "angry", "countless"],
+    sparse: &["sparse", "lazy"],
+    dense: &["dense", "angry", "busy"],
     dark: &["low", "dull", "muffled"],
     bright: &["bright", "sharp", "high"],
     obeys: Obeys { density: true, brightness: true, ..Obeys::NOTHING },
@@ -239,8 +229,8 @@ pub const OWL: Kind = Kind {
     nouns: &["owl hooting", "owls hooting", "hooting in the woods", "owl calls"],
     things: &["owl", "hooting owl", "tawny owl"],
     adjectives: &["hooting", "lonely"],
-    sparse: &["lone", "slow"],
-    dense: &["many", "restless"],
+    sparse: &["single", "slow"],
+    dense: &["busy", "restless"],
     dark: &["low", "deep", "dark"],
     bright: &["high", "bright"],
     obeys: Obeys { density: true, brightness: true, ..Obeys::NOTHING },
@@ -264,7 +254,7 @@ fn owl(patch: &mut Patch) -> Stereo {
         }
     }
     reverberate(&mut out, 1.8, 2500.0, 0.3);
-    mix(&mut out, &meadow(dice, total, 0.02), 1.0);
+    add_air(&mut out, dice, 500.0, 0.02);
     out
 }
 

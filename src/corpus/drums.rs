@@ -10,7 +10,7 @@ pub const DRUMS: Kind = Kind {
     name: "drums",
     family: Family::Music,
     prompt: "drum loop",
-    nouns: &["drums", "drum beat", "electronic drums", "drum machine", "percussion loop", "breakbeat"],
+    nouns: &["drums", "drum beat", "electronic drums", "drum machine", "percussion loop", "drumming"],
     things: &["drum loop", "drum beat", "beat", "drum groove", "dance beat"],
     adjectives: &["electronic", "punchy", "steady"],
     sparse: &["sparse", "minimal", "simple"],
@@ -50,12 +50,12 @@ fn drums(patch: &mut Patch) -> Stereo {
             play(&mut out, at, 0.0, 1.0, &kick);
         }
         if snares.contains(&slot) {
-            play(&mut out, at, -0.1, 0.7, &snare);
+            play(&mut out, at, -0.1, 0.9, &snare);
         } else if ghosts[slot] {
             play(&mut out, at, -0.1, 0.2, &snare);
         }
         let source = if opens && slot == 14 { &open } else { &closed };
-        play(&mut out, at, hat_position, 0.35 * hats[slot] * geometric(0.6, 1.4, brightness), source);
+        play(&mut out, at, hat_position, 0.6 * hats[slot] * geometric(0.6, 1.4, brightness), source);
         index += 1;
         time += step;
     }

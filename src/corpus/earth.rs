@@ -1,10 +1,10 @@
 //! Fire and earth: a campfire, falling rocks, an earthquake, bubbling lava, footsteps on gravel.
 
-use super::filters::{OnePole, Svf, reverberate};
-use super::synth::{Decay, Dice, Patch, Sine, Wander, blocks, geometric, ping, samples, strike};
-use super::weather::bubble;
+use super::filters::{Svf, add_air, reverberate};
+use super::synth::{Decay, Dice, Patch, RATE, Sine, Wander, blocks, bubble, geometric, mix, ping, samples, strike};
 use super::{Family, Kind, Obeys};
 use crate::audio::Stereo;
+use std::f32::consts::TAU;
 
 /// A campfire: clustered crackles over a fluttering low roar.
 pub const CAMPFIRE: Kind = Kind {
@@ -148,7 +148,7 @@ pub const EARTHQUAKE: Kind = Kind {
 fn earthquake(patch: &mut Patch) -> Stereo {
     let (brightness, total) = (patch.brightness, patch.samples);
     let dice = &mut patch.dice;
-    let mut out = rumble(dice, total, 1.0, geometric(45.0, 110.0, brightness));
+    let mut out = rumble(dice, total, 1.0, geometric(60.0, 170.0, brightness));
     let shake = dice.uniform(7.0, 12.0);
     let mut swell = Wander::new(dice, 0.7);
     let mut sub = Sine::default();
@@ -156,16 +156,16 @@ fn earthquake(patch: &mut Patch) -> Stereo {
     let rattle = geometric(0.05, 0.6, brightness);
     let shaken = blocks(total, |first, left, right| {
         let level = 0.5 + 0.7 * swell.step(dice);
-        let phase = shake * first as f32 / super::synth::RATE;
+        let phase = shake * first as f32 / RATE;
         // Loose things strike only at the crest of each shake.
         let crest = (phase.fract() - 0.5).abs().mul_add(-2.0, 1.0).powi(4);
         for (left, right) in left.iter_mut().zip(right) {
-            let tone = 0.5 * level * sub.step(31.0 + 6.0 * level);
+            let tone = 0.25 * level * sub.step(42.0 + 8.0 * level);
             *left = tone + rattle * level * crest * filters[0].step(dice.noise()).band;
             *right = tone + rattle * level * crest * filters[1].step(dice.noise()).band;
         }
     });
-    super::synth::mix(&mut out, &shaken, 1.0);
+    mix(&mut out, 0, &shaken, 1.0);
     out
 }
 
@@ -189,12 +189,7 @@ fn lava(patch: &mut Patch) -> Stereo {
     let (brightness, total) = (patch.brightness, patch.samples);
     let dice = &mut patch.dice;
     let mut out = rumble(dice, total, 0.06, 60.0);
-    let mut hiss = [OnePole::new(3000.0); 2];
-    let gain = geometric(0.004, 0.03, brightness);
-    for (left, right) in out.left.iter_mut().zip(&mut out.right) {
-        *left += gain * hiss[0].step(dice.noise());
-        *right += gain * hiss[1].step(dice.noise());
-    }
+    add_air(&mut out, dice, 3000.0, geometric(0.004, 0.03, brightness));
     for at in dice.poisson(geometric(4.0, 22.0, patch.density), total) {
         let hz = dice.log_uniform(70.0, 190.0) * geometric(0.8, 1.8, brightness);
         let decay = dice.uniform(0.03, 0.07);
@@ -228,11 +223,11 @@ fn footsteps(patch: &mut Patch) -> Stereo {
     while time < total as f32 {
         let step = time as usize + samples(dice.uniform(0.0, 0.012));
         ping(&mut out, step, side, dice.uniform(70.0, 110.0), 0.02, 0.5);
-        let length = (0.45 * beat).min(0.22 * super::synth::RATE);
+        let length = (0.45 * beat).min(0.22 * RATE);
         for grain in dice.poisson(260.0, length as usize) {
             let age = grain as f32 / length;
             // Weight rolls from heel to toe: dense at once, a second crest half way.
-            let weight = (1.0 - age) * (0.35 + 0.65 * (std::f32::consts::TAU * age * 1.5).cos().powi(2));
+            let weight = (1.0 - age) * (0.35 + 0.65 * (TAU * age * 1.5).cos().powi(2));
             let hz = dice.log_uniform(1200.0, 6000.0) * geometric(0.45, 1.4, brightness);
             let decay_seconds = dice.log_uniform(0.001, 0.004);
             let (mut decay, mut filter) = (Decay::new(decay_seconds), Svf::new(hz, 1.5));
@@ -245,10 +240,6 @@ fn footsteps(patch: &mut Patch) -> Stereo {
         side = -side;
         time += beat;
     }
-    let mut air = [OnePole::new(800.0); 2];
-    for (left, right) in out.left.iter_mut().zip(&mut out.right) {
-        *left += 0.004 * air[0].step(dice.noise());
-        *right += 0.004 * air[1].step(dice.noise());
-    }
+    add_air(&mut out, dice, 800.0, 0.004);
     out
 }

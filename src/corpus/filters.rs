@@ -81,12 +81,14 @@ impl OnePole {
 #[derive(Clone, Debug)]
 pub struct Pink([OnePole; 5]);
 
-impl Pink {
+impl Default for Pink {
     /// Pink from about 20 Hz up.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self([20.0, 100.0, 500.0, 2500.0, 12500.0].map(OnePole::new))
     }
+}
 
+impl Pink {
     /// The next sample.
     #[inline]
     pub fn step(&mut self, dice: &mut Dice) -> f32 {
@@ -97,27 +99,50 @@ impl Pink {
     }
 }
 
+/// One delay line of a room: what leaves it has lost treble and level.
+struct Line {
+    buffer: Vec<f32>,
+    head: usize,
+    damp: OnePole,
+    gain: f32,
+}
+
+impl Line {
+    fn read(&mut self) -> f32 {
+        self.gain * self.damp.step(self.buffer[self.head])
+    }
+
+    fn write(&mut self, x: f32) {
+        self.buffer[self.head] = x;
+        self.head = if self.head + 1 == self.buffer.len() { 0 } else { self.head + 1 };
+    }
+}
+
 /// Adds a room to `dry`: four delay lines mixed by a Hadamard matrix, decaying by 60 dB in `seconds` and losing their
 /// treble above `damping` Hz. `wet` is the gain of the room.
 pub fn reverberate(dry: &mut Stereo, seconds: f32, damping: f32, wet: f32) {
-    const LENGTHS: [usize; 4] = [1423, 1801, 2269, 2693];
-    let mut lines = LENGTHS.map(|length| vec![0.0f32; length]);
-    let mut heads = [0usize; 4];
-    let mut damp = [OnePole::new(damping); 4];
-    let gains = LENGTHS.map(|length| 0.5 * 0.001f32.powf(length as f32 / (seconds * RATE)));
+    let mut lines = [1423, 1801, 2269, 2693].map(|length: u16| Line {
+        buffer: vec![0.0; length.into()],
+        head: 0,
+        damp: OnePole::new(damping),
+        gain: 0.5 * 0.001f32.powf(f32::from(length) / (seconds * RATE)),
+    });
     for (left, right) in dry.left.iter_mut().zip(&mut dry.right) {
-        let mut tap = [0.0f32; 4];
-        for i in 0..4 {
-            tap[i] = damp[i].step(lines[i][heads[i]]) * gains[i];
-        }
+        let tap = lines.each_mut().map(Line::read);
         let (a, b, c, d) = (tap[0] + tap[1], tap[0] - tap[1], tap[2] + tap[3], tap[2] - tap[3]);
         let mixed = [a + c + *left, b + d + *right, a - c + *left, b - d + *right];
-        for i in 0..4 {
-            lines[i][heads[i]] = mixed[i];
-            heads[i] = if heads[i] + 1 == LENGTHS[i] { 0 } else { heads[i] + 1 };
-        }
+        lines.iter_mut().zip(mixed).for_each(|(line, x)| line.write(x));
         *left += wet * (tap[0] - tap[2]);
         *right += wet * (tap[1] - tap[3]);
+    }
+}
+
+/// Adds the quiet of a place: noise below `hz`, different in each channel.
+pub fn add_air(out: &mut Stereo, dice: &mut Dice, hz: f32, gain: f32) {
+    let mut low = [OnePole::new(hz); 2];
+    for (left, right) in out.left.iter_mut().zip(&mut out.right) {
+        *left += gain * low[0].step(dice.noise());
+        *right += gain * low[1].step(dice.noise());
     }
 }
 

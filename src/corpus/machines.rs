@@ -1,8 +1,8 @@
 //! Machines: an engine, a clock, a fan, a train, a helicopter, a typewriter.
 
-use super::filters::{OnePole, Pink, Svf, reverberate};
+use super::filters::{Pink, Svf, add_air, reverberate};
 use super::synth::{
-    Decay, Dice, Patch, Ping, RATE, Saw, Sine, Wander, blocks, geometric, mix, pan, ping, play, samples, strike,
+    Decay, Dice, Patch, Ping, RATE, Saw, Sine, Wander, blocks, geometric, pan, ping, play, samples, strike,
 };
 use super::{Family, Kind, Obeys};
 use crate::audio::Stereo;
@@ -99,19 +99,8 @@ fn clock(patch: &mut Patch) -> Stereo {
         time += beat;
     }
     reverberate(&mut out, 0.5, 5000.0, 0.2);
-    mix(&mut out, &hush(dice, total), 0.003);
+    add_air(&mut out, dice, 350.0, 0.003);
     out
-}
-
-/// The quiet of a room.
-fn hush(dice: &mut Dice, total: usize) -> Stereo {
-    let mut low = [OnePole::new(350.0); 2];
-    blocks(total, |_, left, right| {
-        for (left, right) in left.iter_mut().zip(right) {
-            *left = low[0].step(dice.noise());
-            *right = low[1].step(dice.noise());
-        }
-    })
 }
 
 /// A fan: moving air chopped by blades over the hum of a motor. Density is its speed.
@@ -137,7 +126,7 @@ fn fan(patch: &mut Patch) -> Stereo {
     let hum = [1.0, 2.0, 3.0, 4.0, 6.0].map(|k| (k, 0.5 / k * dice.uniform(0.5, 1.3)));
     let mut phase = dice.unit();
     let mut drift = Wander::new(dice, 0.5);
-    let mut pinks = [Pink::new(), Pink::new()];
+    let mut pinks = [Pink::default(), Pink::default()];
     let mut filters = [Svf::new(geometric(700.0, 5000.0, brightness), 0.6); 2];
     let mut sines = [Sine::default(); 5];
     blocks(patch.samples, |_, left, right| {
@@ -192,7 +181,7 @@ fn train(patch: &mut Patch) -> Stereo {
     while time < total as f32 {
         for (delay, strength, position) in [(0.0, 1.0, -0.35), (0.22, 0.8, -0.25), (0.5, 0.35, 0.4), (0.72, 0.3, 0.5)] {
             let at = (time + delay * beat).max(0.0) as usize;
-            for (ratio, decay, level) in [(0.22, 0.035, 2.2), (1.0, 0.02, 0.8), (2.76, 0.012, 0.5), (5.4, 0.008, 0.3)] {
+            for (ratio, decay, level) in [(0.22, 0.035, 1.3), (1.0, 0.02, 0.8), (2.76, 0.012, 0.5), (5.4, 0.008, 0.3)] {
                 ping(&mut out, at, position, clank * ratio, decay, level * strength * dice.uniform(0.8, 1.2));
             }
             let (mut decay, mut filter) = (Decay::new(0.01), Svf::new(2.0 * clank, 0.8));
@@ -239,7 +228,7 @@ fn helicopter(patch: &mut Patch) -> Stereo {
             phase = (phase + hz / RATE).fract();
             let blade = (1.0 - phase).powi(6);
             let tone = 0.012 * brightness * (turbine.step(whine) + 0.6 * second.step(1.51 * whine));
-            let body = 0.45 * blade * thump.step(62.0);
+            let body = 0.22 * blade * thump.step(62.0);
             for (i, (x, gain)) in [(left, l), (right, r)].into_iter().enumerate() {
                 let noise = dice.noise();
                 let air = 1.6 * blade * slap[i].step(noise).low + (0.04 + 0.12 * blade) * wash[i].step(noise).low;
@@ -282,7 +271,7 @@ fn typewriter(patch: &mut Patch) -> Stereo {
         ping(&mut out, at, 0.4, 5430.0, 0.15, 0.05);
     }
     reverberate(&mut out, 0.35, 5000.0, 0.15);
-    mix(&mut out, &hush(dice, total), 0.004);
+    add_air(&mut out, dice, 350.0, 0.004);
     out
 }
 
@@ -332,6 +321,6 @@ fn siren(patch: &mut Patch) -> Stereo {
         }
     });
     reverberate(&mut out, 1.2, 3500.0, 0.3);
-    mix(&mut out, &hush(dice, total), 0.02);
+    add_air(&mut out, dice, 350.0, 0.02);
     out
 }

@@ -15,6 +15,7 @@ mod earth;
 mod export;
 mod filters;
 mod machines;
+mod melody;
 mod music;
 mod synth;
 #[cfg(test)]
@@ -142,11 +143,11 @@ pub const KINDS: &[Kind] = &[
     music::DRONE,
     music::PAD,
     music::BELLS,
-    music::HARP,
-    music::MARIMBA,
+    melody::HARP,
+    melody::MARIMBA,
     music::BASS,
     music::ARPEGGIO,
-    music::MUSIC_BOX,
+    melody::MUSIC_BOX,
     drums::DRUMS,
 ];
 
@@ -228,7 +229,7 @@ pub fn clip_with(kinds: &[(usize, f32)], controls: &Controls, seed: u64, seconds
         let sound = perform(&KINDS[kind], patch);
         let level = synth::rms(&sound);
         if level > 0.0 {
-            synth::mix(&mut pcm, &sound, weight / level);
+            synth::mix(&mut pcm, 0, &sound, weight / level);
         }
     }
     set_level(&mut pcm, dice.log_uniform(0.03, 0.15));

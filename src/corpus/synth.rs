@@ -305,14 +305,22 @@ pub fn blocks(samples: usize, mut voice: impl FnMut(usize, &mut [f32], &mut [f32
     out
 }
 
-/// Adds `gain` times `other` to `out`.
-pub fn mix(out: &mut Stereo, other: &Stereo, gain: f32) {
-    for (x, y) in out.left.iter_mut().zip(&other.left) {
-        *x += gain * y;
-    }
-    for (x, y) in out.right.iter_mut().zip(&other.right) {
-        *x += gain * y;
-    }
+/// Adds `gain` times `other` to `out` from sample `at` on.
+pub fn mix(out: &mut Stereo, at: usize, other: &Stereo, gain: f32) {
+    out.left.iter_mut().skip(at).zip(&other.left).for_each(|(x, y)| *x += gain * y);
+    out.right.iter_mut().skip(at).zip(&other.right).for_each(|(x, y)| *x += gain * y);
+}
+
+/// Adds one bubble of water: a sinusoid from `hz`, rising while it decays with time constant `decay` seconds.
+pub fn bubble(out: &mut Stereo, dice: &mut Dice, at: usize, hz: f32, decay: f32) {
+    let position = dice.uniform(-0.9, 0.9);
+    let amplitude = 0.05 + 0.5 * dice.unit().powi(2);
+    let rise = 1.0 + dice.uniform(0.03, 0.2) / (decay * RATE);
+    let (mut hz, mut sine, mut envelope) = (hz, Sine::default(), Decay::new(decay));
+    strike(out, at, samples(6.0 * decay), position, || {
+        hz *= rise;
+        amplitude * envelope.step() * sine.step(hz)
+    });
 }
 
 /// Root mean square over both channels.

@@ -1,7 +1,7 @@
 //! Weather and water: rain, wind, ocean waves, a stream, thunder, dripping water.
 
-use super::filters::{OnePole, Pink, Svf, reverberate};
-use super::synth::{Decay, Dice, Patch, Wander, arch, blocks, geometric, mix, pan, ping, samples, strike};
+use super::filters::{OnePole, Pink, Svf, add_air, reverberate};
+use super::synth::{Decay, Patch, Wander, arch, blocks, bubble, geometric, mix, pan, ping, samples, strike};
 use super::{Family, Kind, Obeys};
 use crate::audio::Stereo;
 
@@ -74,7 +74,7 @@ pub const WIND: Kind = Kind {
 fn wind(patch: &mut Patch) -> Stereo {
     let brightness = patch.brightness;
     let dice = &mut patch.dice;
-    let mut pinks = [Pink::new(), Pink::new()];
+    let mut pinks = [Pink::default(), Pink::default()];
     let mut voices: Vec<_> = [(1.0, 1.2), (1.9, 4.0), (3.1, 7.0)]
         .map(|(ratio, q)| {
             let centre = ratio * geometric(140.0, 480.0, brightness) * dice.uniform(0.85, 1.15);
@@ -90,14 +90,14 @@ fn wind(patch: &mut Patch) -> Stereo {
                 let hz = *centre * (0.7 + 0.4 * pitch.step(dice) + 0.4 * strength);
                 filters.iter_mut().for_each(|filter| filter.set(hz, *q));
                 let (l, r) = pan(0.9 * (2.0 * place.step(dice) - 1.0));
-                let level = (0.15 + strength * strength) * q.sqrt();
+                let level = (0.08 + strength * strength) * q.sqrt();
                 [l * level, r * level]
             })
             .collect();
         for (left, right) in left.iter_mut().zip(right) {
             for (i, x) in [left, right].into_iter().enumerate() {
                 let pink = pinks[i].step(dice);
-                *x = 0.25 * bed[i].step(pink);
+                *x = 0.12 * bed[i].step(pink);
                 for ((_, _, filters, ..), gain) in voices.iter_mut().zip(&gains) {
                     *x += gain[i] * filters[i].step(pink).band;
                 }
@@ -153,14 +153,9 @@ fn ocean(patch: &mut Patch) -> Stereo {
                 *right = strength * swell * r * filters[1].step(0.6 * common + 0.8 * dice.noise()).low;
             }
         });
-        add(&mut out, at, &wave);
+        mix(&mut out, at, &wave, 1.0);
     }
     out
-}
-
-fn add(out: &mut Stereo, at: usize, other: &Stereo) {
-    out.left.iter_mut().skip(at).zip(&other.left).for_each(|(x, y)| *x += y);
-    out.right.iter_mut().skip(at).zip(&other.right).for_each(|(x, y)| *x += y);
 }
 
 /// A stream: bubbles, each a sinusoid that rises while it dies away (Minnaert), over a soft rush.
@@ -200,20 +195,6 @@ fn stream(patch: &mut Patch) -> Stereo {
 /// Small bubbles die sooner: about 13 cycles to fall by 8.7 dB.
 fn bubble_decay(hz: f32) -> f32 {
     13.0 / hz
-}
-
-/// Adds one bubble: a sinusoid from `hz` rising as it decays with time constant `decay` seconds.
-pub fn bubble(out: &mut Stereo, dice: &mut Dice, at: usize, hz: f32, decay: f32) {
-    let position = dice.uniform(-0.9, 0.9);
-    let amplitude = dice.unit().powi(2) * 0.5 + 0.05;
-    let rise = 1.0 + dice.uniform(0.1, 1.0) / (decay * super::synth::RATE) * 0.3;
-    let mut hz = hz;
-    let mut sine = super::synth::Sine::default();
-    let mut envelope = Decay::new(decay);
-    strike(out, at, samples(6.0 * decay), position, || {
-        hz *= rise;
-        amplitude * envelope.step() * sine.step(hz)
-    });
 }
 
 /// Thunder: a crack, then seconds of rumble that rolls on in bursts.
@@ -301,12 +282,6 @@ fn drips(patch: &mut Patch) -> Stereo {
         ping(&mut out, at, 0.0, 3.7 * hz, 0.004, 0.1);
     }
     reverberate(&mut out, 1.6, 4000.0, 0.35);
-    let mut air = Stereo::silence(total);
-    let mut low = [OnePole::new(400.0); 2];
-    for (left, right) in air.left.iter_mut().zip(&mut air.right) {
-        *left = low[0].step(dice.noise());
-        *right = low[1].step(dice.noise());
-    }
-    mix(&mut out, &air, 0.004);
+    add_air(&mut out, dice, 400.0, 0.004);
     out
 }

@@ -5,14 +5,17 @@ pub mod adamw;
 pub mod batch;
 pub mod checkpoint;
 pub mod codec;
+mod curves;
 pub mod data;
 pub mod ema;
 mod inplace;
 pub mod log;
+mod options;
 pub mod schedule;
 pub mod stages;
 pub mod student;
 pub mod teacher;
+mod state;
 pub mod trainer;
 mod weight;
 

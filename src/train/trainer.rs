@@ -9,13 +9,13 @@ use candle_core::{DType, Tensor, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand_chacha::ChaCha8Rng;
 
-use super::TrainError;
-use super::adamw::{AdamW, AdamWOptions};
-use super::checkpoint::{Checkpoint, Progress, Role, rng};
+use super::adamw::AdamW;
+use super::checkpoint::{Checkpoint, Progress, rng};
 use super::ema::Ema;
-use super::log::{Log, Row, Table};
-use super::schedule::Schedule;
-use crate::eval::plot::{Chart, Image, Scale, Series};
+use super::log::{Log, Row};
+pub use super::options::Options;
+use super::state::State;
+use super::{TrainError, curves};
 
 /// What a step of an [`Objective`] gives.
 pub struct Report {
@@ -36,48 +36,6 @@ pub trait Objective {
     fn name(&self) -> &str;
     /// The loss of step `step`, counted from 0, with random numbers that belong to this step alone.
     fn loss(&mut self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError>;
-}
-
-/// How to train, apart from what.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Length and learning rates.
-    pub schedule: Schedule,
-    /// The optimiser's hyper-parameters.
-    pub adamw: AdamWOptions,
-    /// Relative width of the moving average of the weights.
-    pub sigma_rel: f64,
-    /// Seed of all random numbers.
-    pub seed: u64,
-    /// Whatever else decides the result (network, batch, data); resuming with another value is refused.
-    pub config: serde_json::Value,
-    /// Steps a row of the log covers.
-    pub log_every: u64,
-    /// Time between checkpoints.
-    pub checkpoint_every: Duration,
-    /// Stop with a checkpoint after this time, finished or not.
-    pub time_limit: Option<Duration>,
-    /// Give up after so many steps in a row whose loss or gradient is not finite.
-    pub patience: u64,
-    /// Show a progress bar on the terminal.
-    pub progress: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            schedule: Schedule::default(),
-            adamw: AdamWOptions::default(),
-            sigma_rel: 0.05,
-            seed: 0,
-            config: serde_json::Value::Null,
-            log_every: 50,
-            checkpoint_every: Duration::from_secs(300),
-            time_limit: None,
-            patience: 20,
-            progress: true,
-        }
-    }
 }
 
 /// Why training ended.
@@ -143,64 +101,6 @@ struct Files {
 /// The checkpoint of the training in this folder.
 pub fn checkpoint_path(folder: &Path) -> PathBuf {
     folder.join("checkpoint.safetensors")
-}
-
-/// Everything that changes from step to step but for the parameters themselves.
-struct State<'a> {
-    vars: &'a [(String, Var)],
-    adamw: AdamW,
-    ema: Ema,
-    progress: Progress,
-}
-
-impl State<'_> {
-    /// Puts a checkpoint back into the parameters and everything else.
-    fn restore(&mut self, checkpoint: Checkpoint) -> Result<(), TrainError> {
-        checkpoint.progress.check_config(&self.progress.config)?;
-        if let Some((name, _)) =
-            checkpoint.tensors(Role::Parameter).find(|(name, _)| self.vars.iter().all(|(known, _)| known != name))
-        {
-            let (found, expected) = ("a parameter".to_owned(), "missing".to_owned());
-            return Err(TrainError::Mismatch { field: name.to_owned(), found, expected });
-        }
-        // All is checked before anything is changed.
-        let parameters: Vec<Tensor> =
-            self.vars.iter().map(|(name, var)| checkpoint.get(Role::Parameter, name, var)).collect::<Result<_, _>>()?;
-        let Progress { updates, average_updates, .. } = checkpoint.progress;
-        self.adamw.restore(updates, |name, like| {
-            Ok::<_, TrainError>((
-                checkpoint.get(Role::FirstMoment, name, like)?,
-                checkpoint.get(Role::SecondMoment, name, like)?,
-            ))
-        })?;
-        self.ema.restore(average_updates, |name, like| checkpoint.get(Role::Average, name, like))?;
-        for ((_, var), parameter) in self.vars.iter().zip(&parameters) {
-            var.set(parameter)?;
-        }
-        let schedule = std::mem::replace(&mut self.progress, checkpoint.progress).schedule;
-        if schedule != self.progress.schedule {
-            tracing::warn!(then = ?self.progress.schedule, now = ?schedule, "the schedule was changed");
-            self.progress.schedule = schedule;
-        }
-        Ok(())
-    }
-
-    fn save(&mut self, path: &Path) -> Result<(), TrainError> {
-        self.progress.updates = self.adamw.updates();
-        self.progress.average_updates = self.ema.updates();
-        let mut checkpoint = Checkpoint::new(self.progress.clone());
-        for (name, var) in self.vars {
-            checkpoint.insert(Role::Parameter, name, var);
-        }
-        for (name, first, second) in self.adamw.moments() {
-            checkpoint.insert(Role::FirstMoment, name, first);
-            checkpoint.insert(Role::SecondMoment, name, second);
-        }
-        for (name, average) in self.ema.tensors() {
-            checkpoint.insert(Role::Average, name, average);
-        }
-        checkpoint.save(path)
-    }
 }
 
 /// Trains `vars` to minimise `objective`, with checkpoint, log and curves in `folder`, until the schedule's end, the
@@ -320,13 +220,13 @@ pub fn train(
         }
         if last_checkpoint.elapsed() >= options.checkpoint_every {
             state.save(&files.checkpoint)?;
-            draw_curves(&files, objective.name())?;
+            curves::draw(&files.log, &files.curves, objective.name())?;
             last_checkpoint = Instant::now();
         }
     };
     bar.finish_and_clear();
     state.save(&files.checkpoint)?;
-    draw_curves(&files, objective.name())?;
+    curves::draw(&files.log, &files.curves, objective.name())?;
 
     let steps_here = state.progress.step - first_step;
     let [forward, backward, optimiser] = spent.map(|sum| sum.as_secs_f64() * 1e3 / steps_here.max(1) as f64);
@@ -359,39 +259,11 @@ fn progress_bar(options: &Options, step: u64) -> ProgressBar {
     bar
 }
 
-/// Draws the log: one chart for each quantity, or group of quantities with the same name before a `/`.
-fn draw_curves(files: &Files, title: &str) -> Result<(), TrainError> {
-    let table = Table::read(&files.log)?;
-    let mut charts: Vec<(String, Vec<Series>)> = vec![];
-    for (column, name) in table.columns.iter().enumerate() {
-        if matches!(name.as_str(), "step" | "samples" | "seconds" | "skipped") {
-            continue;
-        }
-        let (group, member) = name.split_once('/').unwrap_or((name, ""));
-        let series = Series::line(member, table.curve(column));
-        match charts.iter_mut().find(|(known, _)| known == group) {
-            Some((_, members)) => members.push(series),
-            None => charts.push((group.to_owned(), vec![series])),
-        }
-    }
-    // The learning rate explains the others: it comes last.
-    charts.sort_by_key(|(group, _)| group == "learning_rate");
-    let images = charts.into_iter().map(|(group, series)| {
-        // A norm is positive and varies by orders of magnitude.
-        let y_scale = if group.ends_with("norm") { Scale::Log } else { Scale::Linear };
-        let title = format!("{title}: {}", group.replace('_', " "));
-        Chart { title, x_label: "step".to_owned(), y_scale, series, ..Chart::default() }.render(1200, 400)
-    });
-    let images = images.collect::<Vec<_>>();
-    if images.is_empty() {
-        return Ok(());
-    }
-    Ok(Image::stack(&images).save(&files.curves)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::checkpoint::Role;
+    use crate::train::schedule::Schedule;
     use candle_core::Device;
     use rand::Rng;
 

@@ -174,7 +174,9 @@ impl Chart {
         let points = || self.series.iter().flat_map(|series| series.points.iter());
         // Only what has a place on both axes decides their lengths.
         let seen = || points().filter(|(x, y)| self.x_scale.place(*x).is_some() && self.y_scale.place(*y).is_some());
-        let mut x = Axis::around(self.x_scale, seen().map(|p| p.0), 0.0);
+        // Curves may touch the frame, dots may not.
+        let scatter = self.series.iter().any(|series| series.style == Style::Scatter);
+        let mut x = Axis::around(self.x_scale, seen().map(|p| p.0), if scatter { 0.03 } else { 0.0 });
         let mut y = Axis::around(self.y_scale, seen().map(|p| p.1), 0.06);
 
         let named: Vec<_> = self.series.iter().enumerate().filter(|(_, series)| !series.name.is_empty()).collect();
