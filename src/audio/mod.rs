@@ -9,6 +9,7 @@ mod resample;
 mod spectrogram;
 #[cfg(test)]
 pub(crate) mod synthetic;
+mod texture;
 mod vocoder;
 mod wav;
 
