@@ -1,1 +1,11 @@
-//! eval
+//! Measuring what the models make: signal statistics, distances to real sound, reports and timings.
+
+pub mod distance;
+pub mod report;
+pub mod statistics;
+mod stft;
+mod symmetric;
+
+pub use distance::DistanceError;
+pub use report::{CardError, Case, Report, compare};
+pub use statistics::Statistics;
