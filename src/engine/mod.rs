@@ -25,8 +25,7 @@ pub use worker::{Change, RenderedChunk, StreamError, StreamEvent};
 use crate::audio::Stereo;
 use crate::condition::Condition;
 
-/// Spectrogram columns for display are this many rows of one byte each, lowest frequency first.
-pub const COLUMN_ROWS: usize = 96;
+pub use crate::audio::COLUMN_ROWS;
 
 /// One rendered chunk.
 #[derive(Clone, Debug, PartialEq)]
