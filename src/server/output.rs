@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::audio::resample::Resampler;
-use crate::audio::{AudioError, HOP, Stereo};
+use crate::audio::{AudioError, HOP, Resampler, Stereo};
 use crate::engine::{COLUMN_ROWS, RenderedChunk};
 use crate::protocol::CHANNELS;
 use crate::protocol::frame::{FrameHeader, HEADER_LEN, Payload, RESET};
