@@ -11,6 +11,7 @@ use super::metrics::EngineMetrics;
 use super::stream::Pace;
 use super::worker::{Change, Command, Opening, StreamEvent, Worker};
 use super::{Renderer, model::ModelInfo};
+use crate::condition::Condition;
 
 /// Commands that may wait for the worker.
 const COMMANDS: usize = 1024;
@@ -158,8 +159,12 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Opens the stream: paused, at sample 0, without a condition.
-    pub async fn open(self, seed: u64) -> Result<(StreamControl, StreamOutput), EngineError> {
+    /// Opens the stream: paused, at sample 0.
+    pub async fn open(
+        self,
+        seed: u64,
+        condition: Option<Condition>,
+    ) -> Result<(StreamControl, StreamOutput), EngineError> {
         let Self { engine, pace, place } = self;
         // The lead bounds the chunks that can wait, because nobody can have heard what was not taken; twice, because
         // the first chunk of a stream is shorter than the others. One more for the news of a failure.
@@ -167,7 +172,7 @@ impl Admission {
         let (events, output) = mpsc::channel(2 * chunks + PENDING_CHANGES + 1);
         let id = engine.next_id.fetch_add(1, Ordering::Relaxed);
         let heard = Arc::new(AtomicU64::new(0));
-        let opening = Opening { id, seed, pace, heard: Arc::clone(&heard), events };
+        let opening = Opening { id, seed, condition, pace, heard: Arc::clone(&heard), events };
         let output = StreamOutput {
             events: output,
             taken: Arc::default(),

@@ -67,6 +67,7 @@ pub enum StreamError {
 pub(super) struct Opening {
     pub(super) id: u64,
     pub(super) seed: u64,
+    pub(super) condition: Option<Condition>,
     pub(super) pace: Pace,
     pub(super) heard: Arc<AtomicU64>,
     pub(super) events: mpsc::Sender<StreamEvent>,
@@ -76,7 +77,11 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) enum Command {
     Open(Opening),
-    Apply { id: u64, change: Box<Change>, event_id: Option<String> },
+    Apply {
+        id: u64,
+        change: Box<Change>,
+        event_id: Option<String>,
+    },
     /// Look again: a listener has heard more, or has gone.
     Wake,
 }
@@ -171,11 +176,11 @@ impl<R: Renderer> Worker<R> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open(Opening { id, seed, pace, heard, events }) => {
+            Command::Open(Opening { id, seed, condition, pace, heard, events }) => {
                 match caught(|| Ok(self.renderer.open(seed))) {
                     Ok(state) => {
                         let timeline = Timeline::new(pace, Instant::now());
-                        let stream = Stream { timeline, state, condition: None, prepared: None, heard, events };
+                        let stream = Stream { timeline, state, condition, prepared: None, heard, events };
                         self.streams.insert(id, stream);
                     }
                     // The queue is new: there is room.

@@ -55,10 +55,9 @@ impl Fields {
     pub fn of(path: &str, value: Value) -> Result<Self, Refusal> {
         match value {
             Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
-            other if path.is_empty() => Err(Refusal::whole(
-                ErrorCode::InvalidType,
-                format!("a message is a JSON object, not {}", kind(&other)),
-            )),
+            other if path.is_empty() => {
+                Err(Refusal::whole(ErrorCode::InvalidType, format!("a message is a JSON object, not {}", kind(&other))))
+            }
             other => Err(wrong_type(path, "an object", &other)),
         }
     }

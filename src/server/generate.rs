@@ -9,7 +9,6 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::{BufMut, BytesMut};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -17,6 +16,7 @@ use super::App;
 use super::http::refuse;
 use super::output::pcm_bytes;
 use super::steering::Steering;
+use crate::audio::wav_header;
 use crate::condition::{Condition, Prompt};
 use crate::engine::{Change, Pace, StreamControl, StreamEvent, StreamOutput, Transport};
 use crate::protocol::client::{ConfigChange, check_text, prompts};
@@ -27,8 +27,6 @@ use crate::protocol::server::{ErrorCode, Format, ServerMessage};
 const SEED: HeaderName = HeaderName::from_static("x-twostep-seed");
 /// What is not as asked.
 const WARNING: HeaderName = HeaderName::from_static("x-twostep-warning");
-/// Bytes of a WAV header of 16-bit PCM.
-const WAV_HEADER_LEN: usize = 44;
 
 /// A file to be made.
 struct Request {
@@ -59,10 +57,10 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Result<Bytes, By
         return app.turn_away(ErrorCode::AtCapacity, &message);
     };
     let Request { condition, seed, samples, warnings } = request;
-    let change = Change { condition: Some(condition), seed: None, transport: Some(Transport::Play) };
+    let play = Change { transport: Some(Transport::Play), ..Change::default() };
     let opened = async {
-        let (control, output) = admission.open(seed).await.map_err(io::Error::other)?;
-        control.apply(change, None).await.map_err(io::Error::other)?;
+        let (control, output) = admission.open(seed, Some(condition)).await.map_err(io::Error::other)?;
+        control.apply(play, None).await.map_err(io::Error::other)?;
         let mut render = Render { app: Arc::clone(&app), control, output, left: samples };
         let first = render.next().await?;
         Ok::<_, io::Error>((first, render))
@@ -78,14 +76,15 @@ pub(super) async fn generate(State(app): State<Arc<App>>, body: Result<Bytes, By
     // A task of its own, because a body is not polled while its client does not read, and then nothing would time out.
     let (parts, mut queue) = mpsc::channel(1);
     app.sessions.spawn(render.pump(first, parts));
-    let header = wav_header(app.info.sample_rate, samples);
-    let header = futures::stream::once(async { Ok(header) });
+    let header = wav_header(app.info.sample_rate, Some(samples));
+    let length = header.len() as u64 + 4 * samples;
+    let header = futures::stream::once(async { Ok(Bytes::from(header)) });
     let parts = futures::stream::poll_fn(move |context| queue.poll_recv(context));
     let body = Body::from_stream(futures::StreamExt::chain(header, parts));
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(WAV_HEADER_LEN as u64 + 4 * samples));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(SEED, HeaderValue::from(seed));
     for warning in warnings.iter().filter_map(|warning| HeaderValue::from_bytes(warning.as_bytes()).ok()) {
         headers.append(WARNING, warning);
@@ -185,23 +184,4 @@ impl Render {
             part = self.next().await;
         }
     }
-}
-
-/// The RIFF header of a stereo file of 16-bit PCM.
-fn wav_header(sample_rate: u32, samples: u64) -> Bytes {
-    let data = u32::try_from(4 * samples).unwrap_or(u32::MAX - WAV_HEADER_LEN as u32);
-    let mut header = BytesMut::with_capacity(WAV_HEADER_LEN);
-    header.put_slice(b"RIFF");
-    header.put_u32_le(data + WAV_HEADER_LEN as u32 - 8);
-    header.put_slice(b"WAVEfmt ");
-    header.put_u32_le(16);
-    header.put_u16_le(1);
-    header.put_u16_le(2);
-    header.put_u32_le(sample_rate);
-    header.put_u32_le(sample_rate * 4);
-    header.put_u16_le(4);
-    header.put_u16_le(16);
-    header.put_slice(b"data");
-    header.put_u32_le(data);
-    header.freeze()
 }

@@ -156,14 +156,20 @@ async fn serve(socket: WebSocket, app: &App, admission: Admission) {
         ending = converse(&id, app, admission, &mut outgoing, &mut source) => ending,
         () = app.stopping.cancelled() => Ending::Close(close::GOING_AWAY, None),
     };
-    tracing::info!(session = %id, ?ending, "a listener left");
     let code = match ending {
         Ending::Close(code, error) => {
+            tracing::info!(session = %id, code, error = error.as_ref().map(|e| e.message.as_str()), "a session is closed");
             say_goodbye(app, &mut outgoing, code, error).await;
             Some(code)
         }
-        Ending::ByClient => Some(close::DONE),
-        Ending::Lost(_) => None,
+        Ending::ByClient => {
+            tracing::info!(session = %id, "a listener left");
+            Some(close::DONE)
+        }
+        Ending::Lost(reason) => {
+            tracing::info!(session = %id, reason, "a listener was lost");
+            None
+        }
     };
     app.metrics.session_ended(code);
     if code.is_some() {

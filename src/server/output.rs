@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::audio::{AudioError, HOP, Resampler, Stereo};
+use crate::audio::{AudioError, HOP, Resampler, Stereo, pcm16};
 use crate::engine::{COLUMN_ROWS, RenderedChunk};
 use crate::protocol::CHANNELS;
 use crate::protocol::frame::{FrameHeader, HEADER_LEN, Payload, RESET};
@@ -128,7 +128,7 @@ pub fn pcm_bytes(pcm: &Stereo, range: Range<usize>, format: Format) -> Bytes {
     let mut bytes = BytesMut::with_capacity(range.len() * 2 * 4);
     for x in pcm.interleaved().skip(2 * range.start).take(2 * range.len()) {
         match format {
-            Format::PcmS16le => bytes.put_i16_le((x.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16),
+            Format::PcmS16le => bytes.put_i16_le(pcm16(x)),
             Format::PcmF32le => bytes.put_f32_le(x),
         }
     }
@@ -163,13 +163,17 @@ mod tests {
         let span = Span { first_sample: 0, epoch: 3, reset: true };
         let frames = encoder.step(RenderedChunk { span, chunk: Chunk { pcm: pcm.clone(), columns } });
         let decoded = decode(&frames);
-        let kinds: Vec<_> = decoded.iter().map(|(h, _)| (h.payload, h.first_sample, h.samples, h.seq, h.flags)).collect();
-        assert_eq!(kinds, [
-            (Payload::Spectrogram, 0, 20480, 0, RESET),
-            (Payload::PcmF32Le, 0, 8192, 1, RESET),
-            (Payload::PcmF32Le, 8192, 8192, 2, 0),
-            (Payload::PcmF32Le, 16384, 4096, 3, 0),
-        ]);
+        let kinds: Vec<_> =
+            decoded.iter().map(|(h, _)| (h.payload, h.first_sample, h.samples, h.seq, h.flags)).collect();
+        assert_eq!(
+            kinds,
+            [
+                (Payload::Spectrogram, 0, 20480, 0, RESET),
+                (Payload::PcmF32Le, 0, 8192, 1, RESET),
+                (Payload::PcmF32Le, 8192, 8192, 2, 0),
+                (Payload::PcmF32Le, 16384, 4096, 3, 0),
+            ]
+        );
         assert!(decoded.iter().all(|(h, _)| h.epoch == 3));
         let bytes: Vec<u8> = decoded[1..].iter().flat_map(|(_, payload)| payload.clone()).collect();
         assert_eq!(bytes, pcm_bytes(&pcm, 0..pcm.len(), Format::PcmF32le));
@@ -180,7 +184,7 @@ mod tests {
         let loud = Stereo { left: vec![1.5, -1.5], right: vec![1.0, 0.0] };
         let words: Vec<i16> =
             pcm_bytes(&loud, 0..2, Format::PcmS16le).chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
-        assert_eq!(words, [32767, 32767, -32767, 0]);
+        assert_eq!(words, [32767, 32767, -32768, 0]);
     }
 
     #[test]

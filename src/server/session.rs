@@ -13,14 +13,12 @@ use super::App;
 use super::native::{Ending, Incoming, Outgoing, receive};
 use super::output::{Encoder, Rates};
 use super::steering::Steering;
+use crate::condition::Prompt;
 use crate::engine::{Admission, COLUMN_ROWS, Change, StreamControl, StreamEvent, StreamOutput, Transport};
 use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart};
 use crate::protocol::fields::Refusal;
-use crate::protocol::server::{
-    Control, ErrorBody, ErrorCode, ErrorKind, Limits, ServerMessage, SessionCreated,
-};
+use crate::protocol::server::{Control, ErrorBody, ErrorCode, ErrorKind, Limits, ServerMessage, SessionCreated};
 use crate::protocol::{CHANNELS, MAX_MESSAGE_BYTES, MAX_PROMPT_CHARS, MAX_PROMPTS, close};
-use crate::condition::Prompt;
 
 /// Answers that may wait to be sent; when they do, the listener's messages wait too.
 const ANSWERS: usize = 64;
@@ -70,12 +68,10 @@ impl<'a> Session<'a> {
         }
         let mut steering = Steering::new(app, u64::from(rand::random::<u32>()));
         steering.set_config(start.config, "config.").map_err(|refusal| refused(close::INVALID, refusal))?;
-        let rates = Rates {
-            model: app.info.sample_rate,
-            output: start.sample_rate.unwrap_or(app.info.sample_rate),
-        };
-        let encoder = Encoder::new(rates, start.format, start.spectrogram)
-            .map_err(|error| refused(close::INVALID, Refusal::of("sample_rate", ErrorCode::InvalidValue, error.to_string())))?;
+        let rates = Rates { model: app.info.sample_rate, output: start.sample_rate.unwrap_or(app.info.sample_rate) };
+        let encoder = Encoder::new(rates, start.format, start.spectrogram).map_err(|error| {
+            refused(close::INVALID, Refusal::of("sample_rate", ErrorCode::InvalidValue, error.to_string()))
+        })?;
         let mut greetings = Vec::new();
         if let Some(prompts) = start.prompts {
             let judged = steering.judge(prompts, "prompts");
@@ -104,11 +100,7 @@ impl<'a> Session<'a> {
         };
         greetings.insert(0, ServerMessage::Created(Box::new(created)));
         let stopped = |_| Ending::failure("the engine has stopped");
-        let (control, output) = admission.open(steering.seed()).await.map_err(stopped)?;
-        if let Some(condition) = steering.condition() {
-            let change = Change { condition: Some(condition), ..Change::default() };
-            control.apply(change, event_id).await.map_err(stopped)?;
-        }
+        let (control, output) = admission.open(steering.seed(), steering.condition()).await.map_err(stopped)?;
         Ok(Self { app, listening: Listening { app, control, steering, rates }, output, encoder, greetings })
     }
 
