@@ -12,12 +12,14 @@
 pub mod handle;
 pub mod metrics;
 pub mod model;
+pub mod render;
 pub mod scheduler;
 pub mod stream;
 pub mod worker;
 
 pub use handle::{Admission, Engine, EngineConfig, EngineError, Readiness, StreamControl, StreamOutput};
 pub use metrics::EngineMetrics;
+pub use render::ModelRenderer;
 pub use model::{ControlInfo, ControlRange, ControlValue, ModelInfo, PromptCheck, Vocabulary};
 pub use stream::{Pace, Transport};
 pub use worker::{Change, RenderedChunk, StreamError, StreamEvent};
@@ -74,8 +76,14 @@ pub trait Renderer: Send + 'static {
 pub enum RenderError {
     /// A tensor operation failed.
     #[error("the networks failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Networks(String),
     /// The networks gave a value that is not finite.
     #[error("the networks gave a value that is not finite")]
     NotFinite,
+}
+
+impl From<candle_core::Error> for RenderError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Networks(crate::model::weights::first_line(&error))
+    }
 }
