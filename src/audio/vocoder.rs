@@ -84,8 +84,9 @@ struct Tables {
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
 ///
-/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first 1024 samples and out over the last, as if silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and
-/// coherences kept in range, and what is not a number counts as silence.
+/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first 1024 samples and out over the last, as if
+/// silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and coherences
+/// kept in range, and what is not a number counts as silence.
 #[derive(Clone)]
 pub struct Vocoder {
     tables: Arc<Tables>,
