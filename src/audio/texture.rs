@@ -43,11 +43,14 @@ impl Texture {
 
     /// How much of each bin's power is noise, 0..=1, from the log magnitudes of its frame and of the one behind it.
     pub(super) fn step(&mut self, levels: &Bins, next: &Bins) -> Bins {
-        for m in 0..LINEAR_BINS {
+        let dt: Bins = std::array::from_fn(|m| 0.5 * (next[m] - self.before[m]));
+        let df: Bins = std::array::from_fn(|m| {
             let (low, high) = (m.saturating_sub(1), (m + 1).min(LINEAR_BINS - 1));
-            let (dt, df) = (0.5 * (next[m] - self.before[m]), (levels[high] - levels[low]) / (high - low) as f32);
-            for (mean, value) in self.tensor.iter_mut().zip([dt * dt, df * df, dt * df]) {
-                mean[m] = MEMORY * mean[m] + (1.0 - MEMORY) * value;
+            (levels[high] - levels[low]) / (high - low) as f32
+        });
+        for (mean, (a, b)) in self.tensor.iter_mut().zip([(&dt, &dt), (&df, &df), (&dt, &df)]) {
+            for (mean, (a, b)) in mean.iter_mut().zip(a.iter().zip(b)) {
+                *mean = MEMORY * *mean + (1.0 - MEMORY) * a * b;
             }
         }
         self.before = *levels;

@@ -2,7 +2,8 @@
 //!
 //! Below 4 kHz the magnitudes get phases by integration ([`super::phase`]), one phase for both channels so that a panned
 //! partial stays where it is; where the coherence says that the channels differ, their phases are turned apart. Where
-//! the spectrogram is a plain ([`super::texture`]) it is made into Gaussian noise instead. Above 4 kHz it is white noise in the shape of the bands ([`super::noise`]).
+//! the spectrogram is a plain ([`super::texture`]) it is made into Gaussian noise instead. Above 4 kHz everything is
+//! white noise in the shape of the bands ([`super::noise`]).
 
 use std::sync::Arc;
 
@@ -83,9 +84,9 @@ struct Tables {
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
 ///
-/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first [`LONG`]` / 2` samples and out over the
-/// last, as if silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and
-/// coherences kept in range, and what is not a number counts as silence.
+/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first 1024 samples and out over the last, as if
+/// silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and coherences
+/// kept in range, and what is not a number counts as silence.
 #[derive(Clone)]
 pub struct Vocoder {
     tables: Arc<Tables>,

@@ -174,6 +174,10 @@ mod tests {
         writer.write_sample(f32::NAN).unwrap();
         writer.finalize().unwrap();
         assert!(matches!(read_wav(&path), Err(AudioError::NotFinite { sample: 1, .. })));
+        let mut full = WavWriter::new(std::io::Cursor::new(Vec::new()), 48_000, "full.wav").unwrap();
+        full.bytes = MAX_BYTES - 4;
+        full.write(&Stereo::silence(1)).unwrap();
+        assert!(full.write(&Stereo::silence(1)).unwrap_err().to_string().contains("full.wav"));
         let missing = folder.path().join("no").join("b.wav");
         assert!(WavWriter::create(missing, 48_000).err().unwrap().to_string().contains("b.wav"));
     }
