@@ -1,5 +1,19 @@
 //! Sound as samples: the spectrogram, the vocoder that inverts it, resampling and WAV files.
 
+mod bands;
+mod columns;
+mod noise;
+mod phase;
+mod spectrogram;
+#[cfg(test)]
+pub(crate) mod synthetic;
+mod vocoder;
+
+pub use bands::{BANDS, LINEAR_BINS, STEREO_BANDS};
+pub use columns::{COLUMN_ROWS, columns};
+pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
+pub use vocoder::Vocoder;
+
 /// Samples per second of everything the models hear and make.
 pub const SAMPLE_RATE: u32 = 48_000;
 /// Samples from one spectrogram frame to the next (93.75 frames a second).

@@ -3,8 +3,7 @@
 use crate::audio::Stereo;
 use crate::condition::Condition;
 
-/// Spectrogram columns for display are this many rows of one byte each, lowest frequency first.
-pub const COLUMN_ROWS: usize = 96;
+pub use crate::audio::COLUMN_ROWS;
 
 /// One rendered chunk.
 #[derive(Clone, Debug, PartialEq)]

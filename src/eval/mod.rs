@@ -1,7 +1,8 @@
-//! Measuring what the models make: signal statistics, distances to real sound, reports and timings.
+//! Measuring what the models make: signal statistics, distances to real sound, reports, pictures and timings.
 
 pub mod bench;
 pub mod distance;
+pub mod plot;
 pub mod report;
 pub mod statistics;
 mod stft;
