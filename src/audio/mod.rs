@@ -14,7 +14,7 @@ mod vocoder;
 mod wav;
 
 pub use bands::{BANDS, LINEAR_BINS, STEREO_BANDS};
-pub use columns::{COLUMN_ROWS, columns};
+pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};

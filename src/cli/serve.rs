@@ -1,12 +1,13 @@
 //! `twostep serve`: the page and the streams on one port.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::model::ModelArg;
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
-use twostep::engine::{EngineConfig, Readiness, Renderer};
+use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
 use twostep::server::{self, App, Limits, Loaded};
 
 /// Serve the page and live streams to browsers.
@@ -15,12 +16,8 @@ pub struct ServeArgs {
     /// Address and port to listen on.
     #[arg(long, env = "TWOSTEP_LISTEN", default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
-    /// Folder of the model.
-    #[arg(long, env = "TWOSTEP_MODEL", default_value = "models/default")]
-    pub model: PathBuf,
-    /// Where the networks run: auto, cpu or cuda:N.
-    #[arg(long, env = "TWOSTEP_DEVICE", default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    pub model: ModelArg,
     /// Listeners at once; more are refused.
     #[arg(long, env = "TWOSTEP_MAX_LISTENERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub max_listeners: u16,
@@ -44,11 +41,20 @@ fn lead(text: &str) -> Result<f32, String> {
 }
 
 impl ServeArgs {
-    /// Loads the model with `load` and serves it until Ctrl-C or SIGTERM.
-    pub async fn run<R: Renderer>(self, load: impl FnOnce(&Self) -> anyhow::Result<Loaded<R>>) -> anyhow::Result<()> {
+    /// Loads the model and serves it until Ctrl-C or SIGTERM.
+    pub fn run(self) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
         // Before the model, so that a port in use is told at once.
         let listener = TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let model = load(&self)?;
+        let model = self.model.load()?;
+        let model = Loaded {
+            info: ModelInfo::of(model.spec()),
+            vocabulary: Arc::new(model.vocabulary().clone()),
+            renderer: ModelRenderer::new(model),
+        };
         let config = EngineConfig {
             max_listeners: self.max_listeners.into(),
             max_renders: self.max_files.into(),

@@ -12,6 +12,7 @@
 pub mod handle;
 pub mod metrics;
 pub mod model;
+pub mod offline;
 pub mod render;
 pub mod scheduler;
 pub mod stream;

@@ -1,5 +1,8 @@
 //! What a model says of itself: its name, its time grid and the controls it was trained to obey.
 
+use crate::condition::Scale;
+use crate::model::{ModelSpec, vocabulary};
+
 /// What a server tells its clients about a model, and checks their wishes against.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
@@ -18,6 +21,39 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// What a loaded model is and obeys.
+    pub fn of(spec: &ModelSpec) -> Self {
+        let number = |x: f64| ControlValue::Number(x as f32);
+        let control = |name: &str, range, default| ControlInfo { name: name.to_owned(), range, default };
+        let between = |low, high| ControlRange::Between(number(low), number(high));
+        let steps = [1, 2, 4].map(ControlValue::Integer).to_vec();
+        let mut controls = vec![
+            control("guidance", between(1.0, spec.sampler.guidance_max), Some(number(spec.sampler.guidance))),
+            // As JavaScript counts: larger whole numbers would be rounded on their way.
+            control("seed", ControlRange::Between(ControlValue::Integer(0), ControlValue::Integer((1 << 53) - 1)), None),
+            control("steps", ControlRange::OneOf(steps), Some(ControlValue::Integer(2))),
+            control("temperature", between(0.0, 1.5), Some(number(1.0))),
+        ];
+        let scales = || Scale::NAMES.map(|name| ControlValue::Name(name.to_owned())).to_vec();
+        let trained = [
+            ("bpm", between(60.0, 200.0)),
+            ("density", between(0.0, 1.0)),
+            ("brightness", between(0.0, 1.0)),
+            ("scale", ControlRange::OneOf(scales())),
+        ];
+        let obeyed = trained.into_iter().filter(|(name, _)| spec.controls.iter().any(|known| known == name));
+        controls.extend(obeyed.map(|(name, range)| control(name, range, None)));
+        let prompts: Vec<&str> = spec.kinds.iter().map(|kind| kind.prompt.as_str()).collect();
+        Self {
+            name: spec.name.clone(),
+            description: prompts.join(", "),
+            licence: spec.licence.clone(),
+            sample_rate: spec.sample_rate,
+            chunk_samples: spec.chunk_samples(),
+            controls,
+        }
+    }
+
     /// The control of this name, if the model obeys it.
     pub fn control(&self, name: &str) -> Option<&ControlInfo> {
         self.controls.iter().find(|control| control.name == name)
@@ -102,6 +138,21 @@ pub trait Vocabulary: Send + Sync + 'static {
 impl<F: Fn(&str) -> PromptCheck + Send + Sync + 'static> Vocabulary for F {
     fn check(&self, text: &str) -> PromptCheck {
         self(text)
+    }
+}
+
+impl Vocabulary for vocabulary::Vocabulary {
+    fn check(&self, text: &str) -> PromptCheck {
+        match Self::check(self, text) {
+            vocabulary::PromptCheck::Known => PromptCheck::Known,
+            vocabulary::PromptCheck::Partly { unknown } => PromptCheck::Partly { unknown },
+            vocabulary::PromptCheck::Unknown { unknown } => {
+                PromptCheck::Unknown { reason: format!("the model knows none of these words: {}", unknown.join(", ")) }
+            }
+            vocabulary::PromptCheck::Empty => {
+                PromptCheck::Unknown { reason: "the prompt has no word that says anything of a sound".into() }
+            }
+        }
     }
 }
 

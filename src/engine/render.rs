@@ -138,12 +138,6 @@ impl StreamState {
         let rows = self.columns.len().min(pcm.len() / HOP * crate::audio::COLUMN_ROWS);
         Chunk { pcm, columns: self.columns.drain(..rows).collect() }
     }
-
-    /// The samples that the vocoder still holds back: the end of the sound, for those who stop here.
-    pub fn flush(mut self) -> Chunk {
-        let pcm = self.vocoder.flush();
-        Chunk { pcm, columns: self.columns.into_iter().collect() }
-    }
 }
 
 impl Renderer for ModelRenderer {

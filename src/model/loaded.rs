@@ -97,6 +97,18 @@ impl Model {
         &self.spec
     }
 
+    /// Takes another time for the second step, for searching the best one.
+    ///
+    /// # Errors
+    /// When it is not a time between 0 and pi/2.
+    pub fn set_t_mid(&mut self, t_mid: f64) -> std::result::Result<(), ModelError> {
+        let mut spec = self.spec.clone();
+        spec.sampler.t_mid = t_mid;
+        spec.check().map_err(|reason| ModelError::Spec { path: super::spec::FILE.into(), reason })?;
+        self.spec = spec;
+        Ok(())
+    }
+
     /// The device its networks run on.
     pub fn device(&self) -> &Device {
         &self.device
