@@ -86,7 +86,8 @@ impl Asked {
 }
 
 fn allowed(info: &ModelInfo, name: &str, value: &ControlValue) -> anyhow::Result<()> {
-    let control = info.control(name).with_context(|| format!("--{name}: the model {:?} has no such control", info.name))?;
+    let control =
+        info.control(name).with_context(|| format!("--{name}: the model {:?} has no such control", info.name))?;
     match control.range.contains(value) {
         true => Ok(()),
         false => bail!("--{name} {value}: must be {}", control.range),
@@ -98,7 +99,8 @@ fn weighted(text: &str) -> anyhow::Result<Prompt> {
     let Some((words, weight)) = text.rsplit_once('=') else {
         return Ok(Prompt { text: text.to_owned(), weight: 1.0 });
     };
-    let number: f32 = weight.trim().parse().with_context(|| format!("--prompt {text:?}: {weight:?} is not a number"))?;
+    let number: f32 =
+        weight.trim().parse().with_context(|| format!("--prompt {text:?}: {weight:?} is not a number"))?;
     if !number.is_finite() || number < 0.0 {
         bail!("--prompt {text:?}: a weight is a number from 0 on");
     }

@@ -59,8 +59,7 @@ impl Bench {
             let prepared = chunk.prepare(&condition)?;
             let mut streams: Vec<_> = (0..batch as u64).map(|seed| chunk.open(seed)).collect();
             let whole = Stage::new("whole chunk, 2 steps", batch, seconds, || {
-                let mut due: Vec<_> =
-                    streams.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
+                let mut due: Vec<_> = streams.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
                 chunk.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
                 Ok::<_, anyhow::Error>(())
             });
@@ -98,7 +97,8 @@ fn network_stages<'a>(
     seconds: f64,
 ) -> candle_core::Result<Vec<Stage<'a, anyhow::Error>>> {
     let (config, device) = (&model.spec().generator, model.device());
-    let noise = |frames: usize| -> Tensors { Tensor::randn(0f32, 0.5, (batch, frames, config.latent_channels), device) };
+    let noise =
+        |frames: usize| -> Tensors { Tensor::randn(0f32, 0.5, (batch, frames, config.latent_channels), device) };
     let noises = [noise(config.chunk_frames)?, noise(config.chunk_frames)?];
     let features = model.condition(condition)?.repeat((batch, 1))?;
     let guidance = Tensor::full(condition.guidance, (batch, 1), device)?;

@@ -61,7 +61,12 @@ impl Generate {
         if let Some(path) = &self.spectrogram {
             picture.draw("spectrogram", self.seconds)?.save(path)?;
         }
-        println!("{}: {:.2} s of sound in {took:.2} s, {:.1} x real time", self.out.display(), self.seconds, self.seconds / took);
+        println!(
+            "{}: {:.2} s of sound in {took:.2} s, {:.1} x real time",
+            self.out.display(),
+            self.seconds,
+            self.seconds / took
+        );
         Ok(())
     }
 }

@@ -15,10 +15,12 @@ pub struct Models {
 impl Models {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        let entries = std::fs::read_dir(&self.models)
-            .map_err(|e| anyhow::anyhow!("--models {}: {e}", self.models.display()))?;
-        let mut folders: Vec<PathBuf> =
-            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.join(spec::FILE).exists()).collect();
+        let entries =
+            std::fs::read_dir(&self.models).map_err(|e| anyhow::anyhow!("--models {}: {e}", self.models.display()))?;
+        let mut folders: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.join(spec::FILE).exists())
+            .collect();
         folders.sort();
         if folders.is_empty() {
             println!("no model in {}", self.models.display());

@@ -48,7 +48,8 @@ impl ServeArgs {
 
     async fn serve(self) -> anyhow::Result<()> {
         // Before the model, so that a port in use is told at once.
-        let listener = TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let listener =
+            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let model = self.model.load()?;
         let model = Loaded {
             info: ModelInfo::of(model.spec()),

@@ -20,8 +20,8 @@ pub mod worker;
 
 pub use handle::{Admission, Engine, EngineConfig, EngineError, Readiness, StreamControl, StreamOutput};
 pub use metrics::EngineMetrics;
-pub use render::ModelRenderer;
 pub use model::{ControlInfo, ControlRange, ControlValue, ModelInfo, PromptCheck, Vocabulary};
+pub use render::ModelRenderer;
 pub use stream::{Pace, Transport};
 pub use worker::{Change, RenderedChunk, StreamError, StreamEvent};
 

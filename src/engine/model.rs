@@ -30,7 +30,11 @@ impl ModelInfo {
         let mut controls = vec![
             control("guidance", between(1.0, spec.sampler.guidance_max), Some(number(spec.sampler.guidance))),
             // As JavaScript counts: larger whole numbers would be rounded on their way.
-            control("seed", ControlRange::Between(ControlValue::Integer(0), ControlValue::Integer((1 << 53) - 1)), None),
+            control(
+                "seed",
+                ControlRange::Between(ControlValue::Integer(0), ControlValue::Integer((1 << 53) - 1)),
+                None,
+            ),
             control("steps", ControlRange::OneOf(steps), Some(ControlValue::Integer(2))),
             control("temperature", between(0.0, 1.5), Some(number(1.0))),
         ];

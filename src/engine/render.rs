@@ -115,18 +115,19 @@ impl ModelRenderer {
         let spectrograms = self.model.decode(&latents, &mut decoder)?;
 
         let history = Tensor::cat(&[&context, &latents], 1)?.narrow(1, frames, before)?;
-        let finish = |(i, (due, spectrogram)): (usize, (&mut &mut Due<'_, StreamState, PreparedCondition>, &Vec<f32>))| {
-            if spectrogram.iter().any(|x| !x.is_finite()) {
-                // The stream stays where it was, so nothing that is not finite enters its context.
-                return Ok(Err(RenderError::NotFinite));
-            }
-            let stream = &mut *due.stream;
-            stream.context = Some(history.narrow(0, i, 1)?.copy()?);
-            stream.present = (stream.present + frames).min(before);
-            stream.latent_frame += frames as u64;
-            stream.decoder = Some(decoder.of_stream(i)?);
-            Ok(Ok(stream.vocode(spectrogram)))
-        };
+        let finish =
+            |(i, (due, spectrogram)): (usize, (&mut &mut Due<'_, StreamState, PreparedCondition>, &Vec<f32>))| {
+                if spectrogram.iter().any(|x| !x.is_finite()) {
+                    // The stream stays where it was, so nothing that is not finite enters its context.
+                    return Ok(Err(RenderError::NotFinite));
+                }
+                let stream = &mut *due.stream;
+                stream.context = Some(history.narrow(0, i, 1)?.copy()?);
+                stream.present = (stream.present + frames).min(before);
+                stream.latent_frame += frames as u64;
+                stream.decoder = Some(decoder.of_stream(i)?);
+                Ok(Ok(stream.vocode(spectrogram)))
+            };
         group.iter_mut().zip(&spectrograms).enumerate().map(finish).collect()
     }
 }
@@ -213,7 +214,8 @@ fn frame_noise(seed: u64, step: u64, frame: u64, channels: usize, std: f64) -> i
         .flat_map(move |_| {
             // Box-Muller: always two words a pair, which is what makes the numbers addressable.
             let unit = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;
-            let (radius, angle) = ((-2.0 * unit(rng.next_u32()).ln()).sqrt(), std::f64::consts::TAU * unit(rng.next_u32()));
+            let (radius, angle) =
+                ((-2.0 * unit(rng.next_u32()).ln()).sqrt(), std::f64::consts::TAU * unit(rng.next_u32()));
             [(std * radius * angle.cos()) as f32, (std * radius * angle.sin()) as f32]
         })
         .take(channels)

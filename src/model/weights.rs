@@ -20,7 +20,10 @@ pub fn read(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Mod
 pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
     let tensors = read(path, device)?;
     if let Some(name) = tensors.iter().find_map(|(name, t)| (!all_finite(t)).then_some(name)) {
-        return Err(ModelError::Weights { path: path.to_owned(), reason: format!("{name} has values that are not finite") });
+        return Err(ModelError::Weights {
+            path: path.to_owned(),
+            reason: format!("{name} has values that are not finite"),
+        });
     }
     Params::load(tensors, DType::F32, device)
         .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) })
