@@ -1,1 +1,45 @@
-//! model
+//! A model: a folder of weights and hyper-parameters, loaded, and what makes sound with it.
+
+mod conditioned;
+pub mod conditioning;
+pub mod frames;
+mod loaded;
+pub mod spec;
+pub mod text;
+pub mod vocabulary;
+pub mod weights;
+
+pub use conditioned::Conditioned;
+pub use loaded::{ChunkInputs, Model};
+pub use spec::ModelSpec;
+
+use std::path::PathBuf;
+
+/// Why a model could not be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The specification is not usable.
+    #[error("{path}: {reason}")]
+    Spec {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, naming the field.
+        reason: String,
+    },
+    /// A weights file is damaged or does not fit the specification.
+    #[error("{path}: {reason}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, naming the tensor.
+        reason: String,
+    },
+}

@@ -1,1 +1,29 @@
-//! ops
+//! The op layer: arrays over candle tensors, plain and dual, channels-last.
+//!
+//! Every network is written once over [`Array`] and runs in two ways: over a plain [`candle_core::Tensor`]
+//! (inference, and training through candle's reverse mode) and over [`Dual`] (forward mode: a value together with
+//! its directional derivative, which is how the sCM objective gets its Jacobian-vector product in one pass).
+//!
+//! Why a layer of our own: candle 0.11 has fused ops that cut the gradient silently and batched convolutions that are
+//! wrong, and its element-wise ops run on one thread. Each op here is one file with its fused CPU kernel, its
+//! derivative, and a composed reference of plain candle ops, which other devices run and tests compare with.
+//! Weights are rank 2, `(in, out)` and contiguous; a convolution is a sum of shifted slices.
+
+mod array;
+mod attention;
+mod bag;
+mod conv;
+mod dual;
+mod kernel;
+mod linear;
+mod modulate;
+mod params;
+mod rms_norm;
+mod silu;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use array::Array;
+pub use bag::bag_mean;
+pub use dual::Dual;
+pub use params::{Init, Params, Scope};

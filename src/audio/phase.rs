@@ -1,0 +1,159 @@
+//! Real-time phase gradient heap integration: phases for a spectrogram that has none.
+//!
+//! Průša and Søndergaard 2016, Průša and Holighaus 2017: for a Gaussian window the phase's derivatives are those of the
+//! log magnitude `s(n, m)`, and a Hann window is close to a Gaussian of `gamma = 0.25645 M^2` (`M` the window, `a` the
+//! hop, phase referred to the centre of the window):
+//!
+//! ```text
+//! phi(n, m) - phi(n-1, m) ~ a M / gamma * ds/dm + 2 pi a m / M        (the frequency of a partial)
+//! phi(n, m) - phi(n, m-1) ~ -gamma / (a M) * ds/dn                    (the place of an attack)
+//! ```
+//!
+//! They are summed by the trapezoidal rule along the loudest path, from the frame before or from a neighbouring bin.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::f32::consts::{PI, TAU};
+
+use super::HOP;
+use super::bands::{LINEAR_BINS, LONG};
+
+/// `gamma / M` of the Hann window.
+const GAMMA: f32 = 0.256_45 * LONG as f32;
+/// Bins this many nepers under the loudest of their frame and the one before get a random phase.
+const TOLERANCE: f32 = 9.0;
+
+/// One value for each linear bin.
+pub(super) type Bins = [f32; LINEAR_BINS];
+
+/// A bin whose phase is known and may be passed on to its neighbours; the loudest leaves the heap first.
+#[derive(Clone, Copy, PartialEq)]
+struct Known {
+    level: f32,
+    bin: usize,
+    past: bool,
+}
+
+impl Eq for Known {}
+
+impl PartialOrd for Known {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Known {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.level.total_cmp(&other.level).then(self.past.cmp(&other.past)).then(other.bin.cmp(&self.bin))
+    }
+}
+
+/// The integrator's state: the frame before.
+#[derive(Clone)]
+pub(super) struct PhaseIntegrator {
+    levels: Bins,
+    /// Advance of each bin's phase over half a hop, as the frame before saw it.
+    advance: Bins,
+    phases: Bins,
+    heap: BinaryHeap<Known>,
+}
+
+impl PhaseIntegrator {
+    /// At the beginning of time: silence before the first frame, `silent` being its log magnitude.
+    pub(super) fn new(silent: f32) -> Self {
+        Self {
+            levels: [silent; LINEAR_BINS],
+            advance: [0.0; LINEAR_BINS],
+            phases: [0.0; LINEAR_BINS],
+            heap: BinaryHeap::with_capacity(2 * LINEAR_BINS),
+        }
+    }
+
+    /// The phases of the frame with the log magnitudes `levels`, in radians; `next` is the frame behind it and `random`
+    /// holds the phases of the bins that nothing leads to. Levels must be finite.
+    pub(super) fn step(&mut self, levels: &Bins, next: &Bins, random: &Bins) -> &Bins {
+        let half_advance: Bins = std::array::from_fn(|m| {
+            // Levels are symmetric about 0 Hz; beyond the last bin there is none.
+            let (low, high) = (if m == 0 { 1 } else { m - 1 }, (m + 1).min(LINEAR_BINS - 1));
+            let span = if high == m { 1.0 } else { 2.0 };
+            let slope = (levels[high] - levels[low]) / span;
+            0.5 * (HOP as f32 / GAMMA * slope + TAU * (HOP * m % LONG) as f32 / LONG as f32)
+        });
+        let half_delay: Bins = std::array::from_fn(|m| -0.25 * GAMMA / HOP as f32 * (next[m] - self.levels[m]));
+
+        let loudest = levels.iter().chain(&self.levels).fold(f32::MIN, |a, &b| a.max(b));
+        let audible = loudest - TOLERANCE;
+        let mut phases = *random;
+        let mut waiting: [bool; LINEAR_BINS] = std::array::from_fn(|m| levels[m] > audible);
+        self.heap.clear();
+        let past = self.levels.iter().enumerate().filter(|&(m, &level)| level > audible && waiting[m]);
+        self.heap.extend(past.map(|(bin, &level)| Known { level, bin, past: true }));
+        let mut left = waiting.iter().filter(|&&w| w).count();
+        while left > 0 {
+            let Some(known) = self.heap.pop() else {
+                // Nothing leads to what is left: its loudest bin starts with its random phase.
+                let loudest = (0..LINEAR_BINS).filter(|&m| waiting[m]).max_by(|&a, &b| levels[a].total_cmp(&levels[b]));
+                let Some(bin) = loudest else { break };
+                waiting[bin] = false;
+                left -= 1;
+                self.heap.push(Known { level: levels[bin], bin, past: false });
+                continue;
+            };
+            let bin = known.bin;
+            let from = phases[bin];
+            let mut reach = |to: usize, phase: f32| {
+                if std::mem::take(&mut waiting[to]) {
+                    phases[to] = wrap(phase);
+                    left -= 1;
+                    self.heap.push(Known { level: levels[to], bin: to, past: false });
+                }
+            };
+            if known.past {
+                reach(bin, self.phases[bin] + self.advance[bin] + half_advance[bin]);
+            } else {
+                if bin + 1 < LINEAR_BINS {
+                    reach(bin + 1, from + half_delay[bin] + half_delay[bin + 1]);
+                }
+                if bin > 0 {
+                    reach(bin - 1, from - half_delay[bin] - half_delay[bin - 1]);
+                }
+            }
+        }
+        self.levels = *levels;
+        self.advance = half_advance;
+        self.phases = phases;
+        &self.phases
+    }
+}
+
+/// A phase within -pi..=pi.
+fn wrap(phase: f32) -> f32 {
+    phase - TAU * (phase / TAU).round().clamp(-1e6, 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_partial_advances_by_its_own_frequency() {
+        // The main lobe of a Hann window around bin 40.3, in nepers.
+        let at = 40.3f32;
+        let lobe = |m: usize| {
+            let d = m as f32 - at;
+            let sinc = if d.abs() < 1e-3 { 1.0 } else { (PI * d).sin() / (PI * d) };
+            (sinc / (1.0 - d * d)).abs().max(1e-5).ln()
+        };
+        let levels: Bins = std::array::from_fn(lobe);
+        let mut integrator = PhaseIntegrator::new(-11.5);
+        let mut before = *integrator.step(&levels, &levels, &[0.0; LINEAR_BINS]);
+        for _ in 0..4 {
+            let phases = *integrator.step(&levels, &levels, &[0.0; LINEAR_BINS]);
+            let step = wrap(phases[40] - before[40] - TAU * at * HOP as f32 / LONG as f32);
+            assert!(step.abs() < 0.1, "{step}");
+            // Referred to the window's centre, the main lobe of a steady partial has one phase.
+            assert!(wrap(phases[41] - phases[40]).abs() < 0.2);
+            before = phases;
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! The weightless vocoder: a spectrogram back into sound.
+//!
+//! Below 4 kHz the magnitudes get phases by integration ([`super::phase`]), one phase for both channels so that a panned
+//! partial stays where it is; where the coherence says that the channels differ, their phases are turned apart. Where
+//! the spectrogram is a plain ([`super::texture`]) it is made into Gaussian noise instead. Above 4 kHz everything is
+//! white noise in the shape of the bands ([`super::noise`]).
+
+use std::sync::Arc;
+
+use realfft::num_complex::Complex32;
+use realfft::{ComplexToReal, RealFftPlanner};
+
+use super::bands::{
+    BANDS, Blend, LINEAR_BINS, LONG, LOW_STEREO_BANDS, SHORT, STEREO_BANDS, bin_hz, hann, stereo_blend,
+};
+use super::noise::{BandFrame, FrameNoise, Purpose, ShapedNoise, inverse, uniform};
+use super::phase::{Bins, PhaseIntegrator};
+use super::spectrogram::{BAND_FLOOR, FRAME_VALUES, LINEAR_FLOOR, Spectrogram, layout};
+use super::texture::Texture;
+use super::{HOP, Stereo};
+
+/// The loudest a value may ask for, 12 dB above full scale: what is decoded from nonsense must not blow up.
+const CEILING: f32 = 4.0;
+/// Added to magnitudes before their slopes are taken, so that silence has none.
+const SLOPE_FLOOR: f32 = 1e-5;
+/// Sum of the squared Hann windows that overlap at any sample.
+const OVERLAP: f32 = 1.5;
+/// Power of the noise that a plain of the spectrogram stands for, relative to its level: the median of a noisy bin's power,
+/// which is what a codec trained on absolute errors gives, is `ln 2` of the mean.
+const PLAIN_POWER: f32 = 1.0 / std::f32::consts::LN_2;
+/// Bins from one node of the pattern of phase differences to the next.
+const NODE_BINS: usize = 6;
+/// Frames from one node of that pattern to the next.
+const NODE_FRAMES: u64 = 32;
+/// Nodes across the linear bins.
+const NODES: usize = LINEAR_BINS / NODE_BINS + 2;
+
+/// A frame made safe to use: everything finite and within its range.
+#[derive(Clone)]
+struct Frame {
+    magnitudes: Bins,
+    /// Log magnitudes for the phase gradient.
+    levels: Bins,
+    /// Log magnitudes as given, for the texture.
+    given: Bins,
+    bands: [f32; BANDS],
+    pan: [f32; STEREO_BANDS],
+    coherence: [f32; STEREO_BANDS],
+}
+
+impl Frame {
+    /// Clamps levels to 12 dB above full scale, pan to -1..=1 and coherence to 0..=1; what is not a number counts as
+    /// silence.
+    fn new(values: &[f32]) -> Self {
+        let within = |value: f32, low: f32, high: f32| value.max(low).min(high);
+        let linear = &values[layout::LINEAR];
+        let given: Bins = std::array::from_fn(|k| within(linear[k], LINEAR_FLOOR.ln(), CEILING.ln()));
+        let magnitudes = given.map(|v| (v.exp() - LINEAR_FLOOR).max(0.0));
+        let (bands, pan, coherence) = (&values[layout::BAND], &values[layout::PAN], &values[layout::COHERENCE]);
+        Self {
+            levels: magnitudes.map(|m| (m + SLOPE_FLOOR).ln()),
+            magnitudes,
+            given,
+            bands: std::array::from_fn(|b| within(bands[b], 0.5 * BAND_FLOOR.ln(), CEILING.ln())),
+            pan: std::array::from_fn(|b| if pan[b].is_nan() { 0.0 } else { within(pan[b], -1.0, 1.0) }),
+            coherence: std::array::from_fn(
+                |b| if coherence[b].is_nan() { 1.0 } else { within(coherence[b], 0.0, 1.0) },
+            ),
+        }
+    }
+
+    fn bands(&self) -> BandFrame<'_> {
+        BandFrame { levels: &self.bands, pan: &self.pan, coherence: &self.coherence }
+    }
+}
+
+/// Constant parts of a vocoder, shared by its copies.
+struct Tables {
+    fft: Arc<dyn ComplexToReal<f32>>,
+    window: Vec<f32>,
+    stereo: Vec<Blend>,
+}
+
+/// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
+/// addressed by (seed, frame). A clone is a snapshot.
+///
+/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first 1024 samples and out over the last, as if
+/// silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and coherences
+/// kept in range, and what is not a number counts as silence.
+#[derive(Clone)]
+pub struct Vocoder {
+    tables: Arc<Tables>,
+    random: FrameNoise,
+    integrator: PhaseIntegrator,
+    texture: Texture,
+    noise: ShapedNoise,
+    /// The last frame received: it waits for the one behind it.
+    waiting: Option<Frame>,
+    /// Frames made into sound.
+    made: u64,
+    /// Hops that have left the overlap; the first two lie before sample 0.
+    left: u64,
+    /// Sound under construction, from `LONG / 2` samples before the next frame to be made.
+    overlap: [Vec<f32>; 2],
+    spectra: [Vec<Complex32>; 2],
+    scratch: Vec<Complex32>,
+    samples: Vec<f32>,
+}
+
+impl Vocoder {
+    /// A vocoder at frame 0.
+    pub fn new(seed: u64) -> Self {
+        let tables = Arc::new(Tables {
+            fft: RealFftPlanner::new().plan_fft_inverse(LONG),
+            window: hann(LONG),
+            stereo: (0..LINEAR_BINS).map(|bin| stereo_blend(bin_hz(bin, LONG), false)).collect(),
+        });
+        Self::at_start(tables, FrameNoise::new(seed), ShapedNoise::new())
+    }
+
+    fn at_start(tables: Arc<Tables>, random: FrameNoise, noise: ShapedNoise) -> Self {
+        let spectrum = || vec![Complex32::default(); LONG / 2 + 1];
+        Self {
+            random,
+            integrator: PhaseIntegrator::new(SLOPE_FLOOR.ln()),
+            texture: Texture::new(LINEAR_FLOOR.ln()),
+            noise,
+            waiting: None,
+            made: 0,
+            left: 0,
+            overlap: [vec![0.0; LONG], vec![0.0; LONG]],
+            spectra: [spectrum(), spectrum()],
+            scratch: vec![Complex32::default(); tables.fft.get_scratch_len()],
+            samples: vec![0.0; LONG],
+            tables,
+        }
+    }
+
+    /// How many samples the output of [`Vocoder::step`] stays behind its input, 32 ms: half a window, a hop to fill the
+    /// other half of the last one and a hop for the frame of look-ahead. The first calls give that much less in all, and
+    /// [`Vocoder::flush`] gives it back.
+    pub const fn delay_samples() -> usize {
+        LONG / 2 + HOP
+    }
+
+    /// The sound of a whole spectrogram, `frames * HOP` samples. Goes on from, and ends, whatever was stepped before.
+    pub fn forward(&mut self, spectrogram: &Spectrogram) -> Stereo {
+        let mut sound = self.step(&spectrogram.values);
+        sound.extend(&self.flush());
+        sound
+    }
+
+    /// Takes `frames`, (frames, [`FRAME_VALUES`]) row-major, and gives every sample they complete. Values after the last
+    /// whole frame are ignored.
+    pub fn step(&mut self, frames: &[f32]) -> Stereo {
+        let mut sound = Stereo::default();
+        for values in frames.chunks_exact(FRAME_VALUES) {
+            let next = Frame::new(values);
+            self.noise.push(&next.bands());
+            if let Some(frame) = self.waiting.take() {
+                self.make(&frame, &next);
+                self.emit(&mut sound);
+            }
+            self.waiting = Some(next);
+        }
+        sound
+    }
+
+    /// Ends the sound: gives the samples still held and returns to frame 0.
+    pub fn flush(&mut self) -> Stereo {
+        let mut sound = Stereo::default();
+        if let Some(last) = self.waiting.take() {
+            self.noise.push(&last.bands());
+            self.make(&last, &last);
+            for _ in 0..3 {
+                self.emit(&mut sound);
+            }
+        }
+        *self = Self::at_start(Arc::clone(&self.tables), self.random.clone(), self.noise.at_start());
+        sound
+    }
+
+    /// Adds the sound of the next frame.
+    fn make(&mut self, frame: &Frame, next: &Frame) {
+        let mut rng = self.random.frame(Purpose::Phase, self.made);
+        let random: Bins = std::array::from_fn(|_| std::f32::consts::PI * uniform(&mut rng));
+        let differences = self.differences();
+        let noisy = self.texture.step(&frame.given, &next.given);
+        let mut rng = self.random.frame(Purpose::Texture, self.made);
+        // Twice what a partial needs, for frames of independent noise add up in power, not in amplitude; real and
+        // imaginary part, uniform on -1..1, have the power 2/3.
+        let unit = 2.0 * (1.5 * PLAIN_POWER).sqrt();
+        let phases = self.integrator.step(&frame.levels, &next.levels, &random);
+
+        // How loud each stereo band is decides between neighbours: a silent one has no pan of its own.
+        let mut loudness = [1e-9f32; LOW_STEREO_BANDS];
+        for (m, blend) in frame.magnitudes.iter().zip(&self.tables.stereo) {
+            loudness[blend.index] += (1.0 - blend.upper) * m * m;
+            loudness[blend.index + 1] += blend.upper * m * m;
+        }
+        let loudness = loudness.map(f32::sqrt);
+
+        let tables = &self.tables;
+        for (k, (&magnitude, &blend)) in frame.magnitudes.iter().zip(&tables.stereo).enumerate() {
+            let (low, high) = ((1.0 - blend.upper) * loudness[blend.index], blend.upper * loudness[blend.index + 1]);
+            let blend = Blend { upper: high / (low + high), ..blend };
+            let (pan, coherence) = (blend.of(&frame.pan), blend.of(&frame.coherence));
+            let turn = 0.5 * spread(coherence) * differences[k];
+            // A sine of amplitude 1 has half of it at its bin and a quarter beside it, twice over; its window is
+            // applied by being there, and once more below.
+            let level = magnitude / (4.0 * OVERLAP);
+            // The transform counts from the window's first sample, the phases from its centre.
+            let level = if k % 2 == 0 { level } else { -level };
+            let (left, right) = (level * (1.0 - pan).max(0.0).sqrt(), level * (1.0 + pan).max(0.0).sqrt());
+            let (line, noise) = ((1.0 - noisy[k]).sqrt(), unit * noisy[k].sqrt());
+            let mut source = || Complex32::new(uniform(&mut rng), uniform(&mut rng)) * noise;
+            let (same, other) =
+                (source() * (0.5 + 0.5 * coherence).sqrt(), source() * (0.5 - 0.5 * coherence).max(0.0).sqrt());
+            self.spectra[0][k] = (Complex32::from_polar(line, phases[k] + turn) + same + other) * left;
+            self.spectra[1][k] = (Complex32::from_polar(line, phases[k] - turn) + same - other) * right;
+        }
+        for (spectrum, channel) in self.spectra.iter_mut().zip(&mut self.overlap) {
+            spectrum[0].im = 0.0;
+            inverse(&*tables.fft, spectrum, &mut self.samples, &mut self.scratch);
+            for ((o, &s), &w) in channel.iter_mut().zip(&self.samples).zip(&tables.window) {
+                *o += s * w;
+            }
+            // The transform used its input as scratch.
+            spectrum.fill(Complex32::default());
+        }
+        let [left, right] = &mut self.overlap;
+        let around = (LONG - SHORT) / 2..(LONG + SHORT) / 2 + HOP;
+        let mut rng = self.random.frame(Purpose::Noise, self.made);
+        self.noise.add(&mut rng, &mut left[around.clone()], &mut right[around]);
+        self.made += 1;
+    }
+
+    /// Moves the finished hop at the front of the overlap to `sound`, unless it lies before sample 0.
+    fn emit(&mut self, sound: &mut Stereo) {
+        for (overlap, channel) in self.overlap.iter_mut().zip([&mut sound.left, &mut sound.right]) {
+            if self.left >= (LONG / 2 / HOP) as u64 {
+                channel.extend_from_slice(&overlap[..HOP]);
+            }
+            overlap.copy_within(HOP.., 0);
+            overlap[LONG - HOP..].fill(0.0);
+        }
+        self.left += 1;
+    }
+
+    /// The pattern of phase differences between the channels in the frame to be made: normally distributed with
+    /// deviation 1 in every bin, smooth over frequency (so that partials and attacks stay whole) and over time.
+    fn differences(&self) -> Bins {
+        let nodes = |time: u64| -> [f32; NODES] {
+            let mut rng = self.random.frame(Purpose::Difference, time);
+            // Three uniform numbers, each of variance 1/3.
+            std::array::from_fn(|_| uniform(&mut rng) + uniform(&mut rng) + uniform(&mut rng))
+        };
+        let time = self.made / NODE_FRAMES;
+        let (before, behind) = (nodes(time), nodes(time + 1));
+        let late = (self.made % NODE_FRAMES) as f32 / NODE_FRAMES as f32;
+        std::array::from_fn(|k| {
+            let up = (k % NODE_BINS) as f32 / NODE_BINS as f32;
+            let place = Blend { index: k / NODE_BINS, upper: up };
+            let value = (1.0 - late) * place.of(&before) + late * place.of(&behind);
+            value / (((1.0 - late).powi(2) + late * late) * ((1.0 - up).powi(2) + up * up)).sqrt()
+        })
+    }
+}
+
+/// How far a phase difference, normally distributed with deviation 1, must be spread for a coherence: the mean of
+/// `cos(s x)` is `exp(-s^2 / 2)`.
+fn spread(coherence: f32) -> f32 {
+    (-2.0 * coherence.clamp(0.02, 1.0).ln()).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spectrogram::{Analyser, silence};
+    use super::super::synthetic::{bell, crackle, noise, pan, together, tone};
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: usize = crate::audio::SAMPLE_RATE as usize;
+
+    fn vocoded(pcm: &Stereo) -> Stereo {
+        Vocoder::new(7).forward(&Analyser::new().forward(pcm))
+    }
+
+    /// Magnitudes of the linear bins of one channel, both ends left out, where the vocoder fades.
+    fn magnitudes(channel: &[f32]) -> Vec<f32> {
+        let mono = Stereo { left: channel.to_vec(), right: channel.to_vec() };
+        let spectrogram = Analyser::new().forward(&mono);
+        let frames = 4..spectrogram.frames() - 4;
+        let linear = frames.flat_map(|n| spectrogram.frame(n)[layout::LINEAR].to_vec());
+        linear.map(|v| (v.exp() - LINEAR_FLOOR).max(0.0)).collect()
+    }
+
+    /// Spectral convergence below 4 kHz in dB: `20 log10(|| |Y| - |X| || / || |X| ||)`.
+    fn convergence(want: &[f32], got: &[f32]) -> f32 {
+        let (want, got) = (magnitudes(want), magnitudes(got));
+        let error: f32 = want.iter().zip(&got).map(|(x, y)| (x - y).powi(2)).sum();
+        10.0 * (error / want.iter().map(|x| x * x).sum::<f32>()).log10()
+    }
+
+    fn rms(channel: &[f32]) -> f32 {
+        (channel.iter().map(|x| x * x).sum::<f32>() / channel.len() as f32).sqrt()
+    }
+
+    fn correlation(pcm: &Stereo) -> f32 {
+        let cross: f32 = pcm.left.iter().zip(&pcm.right).map(|(l, r)| l * r).sum();
+        cross / pcm.len() as f32 / (rms(&pcm.left) * rms(&pcm.right))
+    }
+
+    fn sum(parts: &[Vec<f32>]) -> Vec<f32> {
+        (0..parts[0].len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect()
+    }
+
+    #[test]
+    fn sounds_below_the_split_come_back_where_they_were() {
+        let n = 2 * SECOND;
+        for (name, mono, limit) in [
+            ("tone", tone(196.0, 0.2, n), -30.0),
+            ("chord", sum(&[tone(220.0, 0.1, n), tone(277.18, 0.1, n), tone(329.63, 0.1, n)]), -14.0),
+            ("bells", sum(&[bell(523.25, 0.2, 9_000, n), bell(392.0, 0.2, 45_000, n)]), -27.0),
+            ("crackle", crackle(1, 12.0, n), -12.0),
+        ] {
+            for position in [0.0, 0.7] {
+                let pcm = pan(&mono, position);
+                let out = vocoded(&pcm);
+                for (want, got) in [(&pcm.left, &out.left), (&pcm.right, &out.right)] {
+                    let (sc, db) = (convergence(want, got), 20.0 * (rms(got) / rms(want)).log10());
+                    assert!(sc < limit, "{name} at {position}: spectral convergence {sc} dB");
+                    assert!(db.abs() < 1.5, "{name} at {position}: level {db} dB");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn noise_keeps_its_level_and_coherence() {
+        let (one, two) = (noise(1, 0.1, 2 * SECOND), noise(2, 0.1, 2 * SECOND));
+        for (pcm, tolerance) in [
+            (pan(&one, 0.0), 1e-3),
+            (together(&pan(&one, 0.4), &pan(&two, -0.4)), 0.03),
+            (Stereo { left: one, right: two }, 0.1),
+        ] {
+            let out = vocoded(&pcm);
+            let (want, got) = (correlation(&pcm), correlation(&out));
+            assert!((want - got).abs() < tolerance, "correlation {got} instead of {want}");
+            // The vocoder ends at 22 of 24 kHz: 0.4 dB.
+            let db = 20.0 * (rms(&out.left) / rms(&pcm.left)).log10();
+            assert!(db.abs() < 1.0, "level {db} dB");
+        }
+    }
+
+    /// The spectrogram of noise as a codec trained on absolute errors gives it: a local median.
+    fn plain(spectrogram: &Spectrogram, reach: usize) -> Spectrogram {
+        let mut out = spectrogram.clone();
+        for (n, frame) in out.values.chunks_exact_mut(FRAME_VALUES).enumerate() {
+            let times = n.saturating_sub(reach)..(n + reach + 1).min(spectrogram.frames());
+            for (k, value) in frame[layout::LINEAR].iter_mut().enumerate() {
+                let bins = k.saturating_sub(reach)..(k + reach + 1).min(LINEAR_BINS);
+                let mut around: Vec<f32> =
+                    times.clone().flat_map(|m| &spectrogram.frame(m)[bins.clone()]).copied().collect();
+                let middle = around.len() / 2;
+                *value = *around.select_nth_unstable_by(middle, f32::total_cmp).1;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_plain_becomes_natural_noise() {
+        let original = noise(1, 0.1, 2 * SECOND);
+        let spectrogram = plain(&Analyser::new().forward(&pan(&original, 0.0)), 4);
+        let out = Vocoder::new(7).forward(&spectrogram);
+        let (want, got) = (magnitudes(&pan(&original, 0.0).left), magnitudes(&out.left));
+        let db = |m: &[f32]| 10.0 * (m.iter().map(|m| m * m).sum::<f32>() / m.len() as f32).log10();
+        assert!((db(&want) - db(&got)).abs() < 0.5, "level {} instead of {} dB", db(&got), db(&want));
+        // The level of a bin of Gaussian noise has a deviation of 5.57 dB, and knows nothing of the bin four away.
+        let levels: Vec<f32> = got.iter().map(|m| 20.0 * m.max(1e-6).log10()).collect();
+        let mean = levels.iter().sum::<f32>() / levels.len() as f32;
+        let product = |lag: usize| {
+            let rows = levels.chunks_exact(LINEAR_BINS).flat_map(|row| row.iter().zip(&row[lag..]));
+            rows.map(|(a, b)| (a - mean) * (b - mean)).sum::<f32>() / levels.len() as f32
+        };
+        let (deviation, across) = (product(0).sqrt(), product(4) / product(0));
+        assert!((deviation - 5.57).abs() < 0.4, "deviation {deviation} dB");
+        assert!(across.abs() < 0.05, "correlation {across} across bins");
+    }
+
+    #[test]
+    fn nonsense_stays_finite() {
+        let mut values = Vec::new();
+        for nonsense in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30, 0.0] {
+            values.extend([nonsense; FRAME_VALUES]);
+            values.extend(silence());
+        }
+        let out = Vocoder::new(1).forward(&Spectrogram { values });
+        assert_eq!(out.len(), 12 * HOP);
+        assert!(out.interleaved().all(|x| x.abs() < 1e4));
+        let out = Vocoder::new(1).forward(&Spectrogram { values: silence().repeat(9) });
+        assert!(out.interleaved().all(|x| x.abs() < 1e-4), "silence is silent");
+    }
+
+    #[test]
+    fn the_delay_is_as_documented() {
+        let spectrogram = Analyser::new().forward(&pan(&noise(1, 0.1, 10 * HOP), 0.0));
+        let mut vocoder = Vocoder::new(1);
+        assert_eq!(vocoder.step(&spectrogram.values).len(), 10 * HOP - Vocoder::delay_samples());
+        assert_eq!(vocoder.flush().len(), Vocoder::delay_samples());
+        assert_eq!(vocoder.flush().len(), 0);
+        assert_eq!(vocoder.forward(&Spectrogram { values: silence().to_vec() }).len(), HOP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_chunking_gives_the_same_bits(cuts in prop::collection::vec(0usize..9, 1..12), seed: u64) {
+            let total: usize = cuts.iter().sum();
+            let mono = together(&pan(&crackle(seed, 60.0, total * HOP), 0.3), &pan(&noise(seed, 0.1, total * HOP), -0.8));
+            let spectrogram = Analyser::new().forward(&mono);
+            let mut vocoder = Vocoder::new(seed);
+            let mut streamed = Stereo::default();
+            let mut at = 0;
+            for cut in cuts {
+                streamed.extend(&vocoder.step(&spectrogram.values[at * FRAME_VALUES..(at + cut) * FRAME_VALUES]));
+                vocoder = vocoder.clone();
+                at += cut;
+            }
+            streamed.extend(&vocoder.flush());
+            prop_assert_eq!(streamed.len(), total * HOP);
+            prop_assert_eq!(streamed, Vocoder::new(seed).forward(&spectrogram));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The command line, one file a subcommand. Every flag is also an environment variable `TWOSTEP_*`.
+
+mod corpus;
+mod device;
+mod train;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Endless, promptable sound from a two-step consistency model.
+#[derive(Debug, Parser)]
+#[command(name = "twostep", version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log, e.g. "warn" or "twostep=debug"
+    #[arg(long, env = "TWOSTEP_LOG", default_value = "info", global = true)]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Export the procedural training sounds as WAV files with captions
+    Corpus(corpus::Corpus),
+    /// Train a model of your own, stage by stage
+    Train(train::Train),
+}
+
+impl Cli {
+    /// Sets up logging and runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|e| anyhow::anyhow!("--log {}: {e}", self.log))?;
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        match self.command {
+            Command::Corpus(corpus) => corpus.run(),
+            Command::Train(train) => train.run(),
+        }
+    }
+}

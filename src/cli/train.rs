@@ -1,0 +1,186 @@
+//! `twostep train`: codec, then teacher, then student.
+
+use super::device::DeviceArg;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use twostep::corpus::{KINDS, kind_named};
+use twostep::model::spec::{SMALL, TINY};
+use twostep::train::adamw::AdamWOptions;
+use twostep::train::schedule::{Decay, Schedule};
+use twostep::train::stages::Stage;
+use twostep::train::trainer::{Options, Outcome, Summary};
+
+/// Options of `twostep train`.
+#[derive(Args, Debug)]
+pub struct Train {
+    #[command(subcommand)]
+    stage: StageName,
+}
+
+#[derive(Debug, Subcommand)]
+enum StageName {
+    /// Spectrogram to latents and back; run this first
+    Codec {
+        #[command(flatten)]
+        common: Common,
+        /// Kinds of sound to learn, by name, separated by commas; all of them if not given
+        #[arg(long, env = "TWOSTEP_KINDS", value_delimiter = ',')]
+        kinds: Vec<String>,
+        /// Name of the model
+        #[arg(long, env = "TWOSTEP_NAME", default_value = "default")]
+        name: String,
+        /// Size of the networks: small (the default model's) or tiny (to try out the commands)
+        #[arg(long, env = "TWOSTEP_SIZE", default_value = "small")]
+        size: String,
+    },
+    /// The latent diffusion model and the text encoder
+    Teacher {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The two-step consistency model, distilled from the teacher; writes the finished model
+    Student {
+        #[command(flatten)]
+        common: Common,
+        /// Folder of the finished model
+        #[arg(long, env = "TWOSTEP_OUT")]
+        out: PathBuf,
+        /// The largest guidance scale to distil
+        #[arg(long, env = "TWOSTEP_GUIDANCE_MAX", default_value_t = 3.0)]
+        guidance_max: f64,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Folder of the training: checkpoints, logs, curves and what one stage hands to the next
+    #[arg(long, env = "TWOSTEP_WORK")]
+    work: PathBuf,
+    /// Optimiser steps in all
+    #[arg(long, env = "TWOSTEP_STEPS")]
+    steps: Option<u64>,
+    /// Samples a step
+    #[arg(long, env = "TWOSTEP_BATCH")]
+    batch: Option<usize>,
+    /// Learning rate of the plateau
+    #[arg(long, env = "TWOSTEP_LR")]
+    lr: Option<f64>,
+    /// Clips to synthesise as training data; the same for all stages
+    #[arg(long, env = "TWOSTEP_CLIPS", default_value_t = 2400)]
+    clips: usize,
+    /// Seconds a clip
+    #[arg(long, env = "TWOSTEP_CLIP_SECONDS", default_value_t = 6.0)]
+    clip_seconds: f64,
+    /// Seed of data, initial weights and every random draw
+    #[arg(long, env = "TWOSTEP_SEED", default_value_t = 1)]
+    seed: u64,
+    /// Go on from the last checkpoint, exactly as if it had not been interrupted
+    #[arg(long, env = "TWOSTEP_RESUME")]
+    resume: bool,
+    /// Stop with a checkpoint after so many minutes
+    #[arg(long, env = "TWOSTEP_MINUTES")]
+    minutes: Option<f64>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+/// A stage's habits: steps, batch, learning rate, beta1, clip of the gradient norm.
+struct Habits {
+    steps: u64,
+    batch: usize,
+    lr: f64,
+    clip: f64,
+}
+
+impl Train {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.stage {
+            StageName::Codec { common, kinds, name, size } => {
+                let kinds = match kinds.is_empty() {
+                    true => (0..KINDS.len()).collect(),
+                    false => kinds
+                        .iter()
+                        .map(|name| kind_named(name).ok_or_else(|| anyhow::anyhow!("--kinds: there is no kind {name:?}")))
+                        .collect::<anyhow::Result<Vec<_>>>()?,
+                };
+                let sizes = match size.as_str() {
+                    "small" => SMALL,
+                    "tiny" => TINY,
+                    other => anyhow::bail!("--size {other}: must be small or tiny"),
+                };
+                let habits = Habits { steps: 3000, batch: 16, lr: 1e-3, clip: 1.0 };
+                common.run(habits, |stage| stage.codec(&name, sizes, &kinds))
+            }
+            StageName::Teacher { common } => {
+                let habits = Habits { steps: 6000, batch: 64, lr: 1e-3, clip: 1.0 };
+                common.run(habits, |stage| stage.teacher())
+            }
+            StageName::Student { common, out, guidance_max } => {
+                if !(guidance_max.is_finite() && guidance_max >= 1.0) {
+                    anyhow::bail!("--guidance-max {guidance_max}: must be at least 1");
+                }
+                // The tangent's norm bounds the gradient already: this clip is for accidents only.
+                let habits = Habits { steps: 3000, batch: 64, lr: 2e-4, clip: 100.0 };
+                common.run(habits, |stage| stage.student(&out, guidance_max))
+            }
+        }
+    }
+}
+
+impl Common {
+    fn run(
+        self,
+        habits: Habits,
+        run: impl FnOnce(&Stage<'_>) -> Result<Summary, twostep::train::StageError>,
+    ) -> anyhow::Result<()> {
+        if self.clips == 0 || !(3.5..=60.0).contains(&self.clip_seconds) {
+            anyhow::bail!("--clips must be at least 1 and --clip-seconds 3.5 to 60 (a context and a chunk are 3.1 s)");
+        }
+        let steps = self.steps.unwrap_or(habits.steps);
+        let schedule = Schedule {
+            steps,
+            lr: self.lr.unwrap_or(habits.lr),
+            warmup: 200.min(steps / 10),
+            decay_fraction: 0.4,
+            decay: Decay::Linear,
+        };
+        let options = Options {
+            schedule,
+            adamw: AdamWOptions { beta1: 0.9, beta2: 0.99, weight_decay: 0.0, clip: Some(habits.clip), ..Default::default() },
+            sigma_rel: 0.1,
+            seed: self.seed,
+            log_every: 25,
+            time_limit: self.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0))),
+            ..Options::default()
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let raised = stop.clone();
+        ctrlc::set_handler(move || raised.store(true, Ordering::Relaxed))?;
+        let device = self.device.open()?;
+        let batch = self.batch.unwrap_or(habits.batch).max(1);
+        let stage = Stage {
+            work: &self.work,
+            clips: self.clips,
+            clip_seconds: self.clip_seconds,
+            batch,
+            options,
+            resume: self.resume,
+            device: &device,
+            stop: &stop,
+        };
+        let summary = run(&stage)?;
+        let t = summary.timing;
+        println!(
+            "{} steps, {} samples, {:.0} s in all; {:.0} ms a step here ({:.0} forward, {:.0} backward, {:.0} optimiser)",
+            summary.steps, summary.samples, summary.seconds, t.total(), t.forward, t.backward, t.optimiser
+        );
+        if summary.outcome != Outcome::Finished {
+            println!("not finished: go on with --resume");
+        }
+        Ok(())
+    }
+}

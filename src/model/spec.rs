@@ -1,0 +1,241 @@
+//! `model.json`: all hyper-parameters of a model, what it obeys, and where it comes from.
+
+use super::ModelError;
+use super::text::BUCKETS;
+use crate::audio::{FRAME_VALUES, HOP, SAMPLE_RATE};
+use crate::nets::codec::CodecConfig;
+use crate::nets::generator::GeneratorConfig;
+use crate::nets::text::TextConfig;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Name of the specification in a model's folder.
+pub const FILE: &str = "model.json";
+/// Version of the layout that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// Everything about a model but its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Version of this layout.
+    pub format: u32,
+    /// Name of the model, also of its folder.
+    pub name: String,
+    /// SPDX expression.
+    pub licence: String,
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// Samples a spectrogram frame.
+    pub hop: usize,
+    /// What it was trained to sound like.
+    pub kinds: Vec<KindSpec>,
+    /// Words of its captions; a prompt without any of them is refused.
+    pub vocabulary: Vec<String>,
+    /// Names of the controls it was trained with.
+    pub controls: Vec<String>,
+    /// The text encoder.
+    pub text: TextConfig,
+    /// The codec.
+    pub codec: CodecConfig,
+    /// The generator.
+    pub generator: GeneratorConfig,
+    /// How it samples.
+    pub sampler: SamplerSpec,
+    /// How it was trained, stage by stage.
+    pub training: Vec<StageSpec>,
+}
+
+/// A kind of sound the model knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KindSpec {
+    /// Identifier.
+    pub name: String,
+    /// A prompt that asks for it.
+    pub prompt: String,
+}
+
+/// The consistency sampler's constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplerSpec {
+    /// Time of the second step, radians; searched after training.
+    pub t_mid: f64,
+    /// Guidance scale when nobody asks for another.
+    pub guidance: f64,
+    /// The largest guidance scale it was distilled with; the smallest is 1.
+    pub guidance_max: f64,
+}
+
+/// A stage of the training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageSpec {
+    /// "codec", "teacher" or "student".
+    pub stage: String,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Samples seen.
+    pub samples: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Clips of training data, and their length.
+    pub clips: usize,
+    /// Seconds a clip.
+    pub clip_seconds: f64,
+    /// Seed of data, initial weights and all random draws.
+    pub seed: u64,
+}
+
+/// The smallest network sizes a model can have: for tests, and far too small to sound like anything.
+pub const TINY: Sizes = Sizes { frame_width: 16, latent_width: 24, channels: 8, width: 16, blocks: 1, word_width: 8 };
+/// The sizes of the default model.
+pub const SMALL: Sizes =
+    Sizes { frame_width: 256, latent_width: 384, channels: 256, width: 256, blocks: 6, word_width: 128 };
+
+/// What tells models of different size apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Width of the codec at the frame rate.
+    pub frame_width: usize,
+    /// Width of the codec at the latents' rate.
+    pub latent_width: usize,
+    /// Latent channels.
+    pub channels: usize,
+    /// Width of the generator and of text embeddings.
+    pub width: usize,
+    /// Blocks of the generator.
+    pub blocks: usize,
+    /// Width of n-gram embeddings.
+    pub word_width: usize,
+}
+
+impl ModelSpec {
+    /// A specification for networks of these sizes that nothing has trained yet.
+    pub fn new(name: &str, sizes: Sizes, kinds: Vec<KindSpec>, vocabulary: Vec<String>, controls: Vec<String>) -> Self {
+        Self {
+            format: FORMAT,
+            name: name.to_owned(),
+            licence: "MIT OR Apache-2.0".to_owned(),
+            sample_rate: SAMPLE_RATE,
+            hop: HOP,
+            kinds,
+            vocabulary,
+            controls,
+            text: TextConfig { buckets: BUCKETS, word_width: sizes.word_width, width: sizes.width },
+            codec: CodecConfig {
+                frame_values: FRAME_VALUES,
+                frames_per_latent: 8,
+                latent_channels: sizes.channels,
+                frame_width: sizes.frame_width,
+                latent_width: sizes.latent_width,
+                encoder_blocks: 2,
+                decoder_blocks: 3,
+            },
+            generator: GeneratorConfig {
+                latent_channels: sizes.channels,
+                chunk_frames: 12,
+                context_frames: 24,
+                condition_width: super::conditioning::condition_width(sizes.width),
+                width: sizes.width,
+                heads: 4,
+                blocks: sizes.blocks,
+                context_blocks: 2,
+            },
+            sampler: SamplerSpec { t_mid: 1.1, guidance: 1.5, guidance_max: 3.0 },
+            training: vec![],
+        }
+    }
+
+    /// Samples a chunk.
+    pub fn chunk_samples(&self) -> usize {
+        self.generator.chunk_frames * self.codec.frames_per_latent * self.hop
+    }
+
+    /// Reads and checks the specification in a model's folder.
+    ///
+    /// # Errors
+    /// When it is missing, is not JSON of this layout, or its parts do not fit each other; the error names the field.
+    pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join(FILE);
+        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
+        let spec: Self =
+            serde_json::from_str(&text).map_err(|e| ModelError::Spec { path: path.clone(), reason: e.to_string() })?;
+        spec.check().map_err(|reason| ModelError::Spec { path, reason })?;
+        Ok(spec)
+    }
+
+    /// Writes it into a folder.
+    pub fn write(&self, folder: &Path) -> Result<(), ModelError> {
+        let path = folder.join(FILE);
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| ModelError::Spec { path: path.clone(), reason: e.to_string() })?;
+        std::fs::write(&path, text + "\n").map_err(|source| ModelError::Io { path, source })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let equal = |field: &str, found: usize, expected: usize| {
+            if found == expected { Ok(()) } else { Err(format!("{field} is {found}, this program needs {expected}")) }
+        };
+        equal("format", self.format as usize, FORMAT as usize)?;
+        equal("sample_rate", self.sample_rate as usize, SAMPLE_RATE as usize)?;
+        equal("hop", self.hop, HOP)?;
+        equal("text.buckets", self.text.buckets, BUCKETS)?;
+        equal("codec.frame_values", self.codec.frame_values, FRAME_VALUES)?;
+        equal("generator.latent_channels", self.generator.latent_channels, self.codec.latent_channels)?;
+        let condition = super::conditioning::condition_width(self.text.width);
+        equal("generator.condition_width", self.generator.condition_width, condition)?;
+        let sizes = [
+            ("generator.chunk_frames", self.generator.chunk_frames),
+            ("generator.context_frames", self.generator.context_frames),
+            ("codec.frames_per_latent", self.codec.frames_per_latent),
+        ];
+        if let Some((field, size)) = sizes.into_iter().find(|&(_, size)| size == 0 || size > 4096) {
+            return Err(format!("{field} is {size}, out of 1..=4096"));
+        }
+        let SamplerSpec { t_mid, guidance, guidance_max } = self.sampler;
+        if !(t_mid > 0.0 && t_mid < std::f64::consts::FRAC_PI_2) {
+            return Err(format!("sampler.t_mid is {t_mid}, out of 0..pi/2"));
+        }
+        if !(1.0..=guidance_max).contains(&guidance) || !guidance_max.is_finite() {
+            return Err(format!("sampler.guidance is {guidance}, out of 1..={guidance_max}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> ModelSpec {
+        ModelSpec::new("test", TINY, vec![], vec!["rain".into()], vec!["bpm".into()])
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        spec().write(folder.path()).unwrap();
+        assert_eq!(ModelSpec::read(folder.path()).unwrap(), spec());
+        assert_eq!(spec().chunk_samples(), 49_152);
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |change: fn(&mut ModelSpec)| {
+            let mut spec = spec();
+            change(&mut spec);
+            spec.write(folder.path()).unwrap();
+            ModelSpec::read(folder.path()).unwrap_err().to_string()
+        };
+        assert!(error(|s| s.hop = 256).contains("hop is 256"));
+        assert!(error(|s| s.sampler.t_mid = 2.0).contains("sampler.t_mid"));
+        assert!(error(|s| s.generator.latent_channels = 9).contains("generator.latent_channels"));
+        std::fs::write(folder.path().join(FILE), "{\"format\": 1").unwrap();
+        assert!(ModelSpec::read(folder.path()).unwrap_err().to_string().contains("model.json"));
+        std::fs::remove_file(folder.path().join(FILE)).unwrap();
+        assert!(ModelSpec::read(folder.path()).unwrap_err().to_string().contains("model.json"));
+    }
+}

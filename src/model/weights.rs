@@ -1,0 +1,51 @@
+//! Weights in safetensors files.
+
+use super::ModelError;
+use crate::ops::Params;
+use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Reads every tensor of a file.
+///
+/// # Errors
+/// When the file is missing, truncated or not safetensors; the error names it.
+pub fn read(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, ModelError> {
+    let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    candle_core::safetensors::load_buffer(&bytes, device)
+        .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) })
+}
+
+/// Reads a file's tensors as the f32 parameters of a network.
+pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
+    let tensors = read(path, device)?;
+    if let Some(name) = tensors.iter().find_map(|(name, t)| (!all_finite(t)).then_some(name)) {
+        return Err(ModelError::Weights { path: path.to_owned(), reason: format!("{name} has values that are not finite") });
+    }
+    Params::load(tensors, DType::F32, device)
+        .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) })
+}
+
+fn all_finite(t: &Tensor) -> bool {
+    // A sum of absolute values is finite exactly when all of them are (and it does not overflow in f64).
+    let sum = t.to_dtype(DType::F64).and_then(|t| t.abs()?.sum_all()?.to_scalar::<f64>());
+    sum.is_ok_and(f64::is_finite)
+}
+
+/// candle's errors carry a backtrace below their first line.
+pub fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Writes tensors, as `dtype`, whole or not at all.
+pub fn write(path: &Path, tensors: &HashMap<String, Tensor>, dtype: DType) -> Result<(), ModelError> {
+    let failed = |e: candle_core::Error| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) };
+    let tensors = tensors
+        .iter()
+        .map(|(name, t)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(&Device::Cpu)?.contiguous()?)))
+        .collect::<candle_core::Result<HashMap<_, _>>>()
+        .map_err(failed)?;
+    let partial = path.with_extension("partial");
+    candle_core::safetensors::save(&tensors, &partial).map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
+}

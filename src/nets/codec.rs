@@ -1,0 +1,255 @@
+//! The codec: spectrogram frames to latents and back, a 1-D convolutional autoencoder.
+//!
+//! Eight frames make one latent frame. The encoder sees both sides of a moment; it runs in training only. The decoder
+//! is causal and runs as a stream as well: its whole state is the last inputs of its convolutions.
+
+use super::layers::{EPS, Linear, Mlp};
+use crate::ops::{Array, Init, Scope};
+use candle_core::{DType, Device, Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
+
+/// Taps of the depthwise convolutions.
+const KERNEL: usize = 5;
+
+/// Hyper-parameters of the codec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodecConfig {
+    /// Values of a spectrogram frame.
+    pub frame_values: usize,
+    /// Spectrogram frames a latent frame.
+    pub frames_per_latent: usize,
+    /// Channels of a latent frame.
+    pub latent_channels: usize,
+    /// Width of the layers at the spectrogram's frame rate.
+    pub frame_width: usize,
+    /// Width of the layers at the latents' rate.
+    pub latent_width: usize,
+    /// Blocks of the encoder at each rate.
+    pub encoder_blocks: usize,
+    /// Blocks of the decoder at each rate.
+    pub decoder_blocks: usize,
+}
+
+/// `x + mlp(rms(depthwise(x)))`.
+struct Block {
+    kernel: Tensor,
+    mlp: Mlp,
+}
+
+impl Block {
+    fn new(scope: &mut Scope<'_>, width: usize, hidden: usize, gain: f64) -> Result<Self> {
+        Ok(Self {
+            kernel: scope.get("kernel", (KERNEL, width), Init::FanIn(1.0))?,
+            mlp: Mlp::new(&mut scope.at("mlp"), width, hidden, gain)?,
+        })
+    }
+
+    /// x (B, T, C); `padded` (B, T + KERNEL - 1, C) is x with what lies before and after it.
+    fn forward<A: Array>(&self, x: &A, padded: &A) -> Result<A> {
+        x.add(&self.mlp.forward(&padded.depthwise(&self.kernel)?.rms_norm(EPS)?)?)
+    }
+}
+
+fn blocks(scope: &mut Scope<'_>, name: &str, count: usize, width: usize, expand: usize) -> Result<Vec<Block>> {
+    let gain = 1.0 / (2.0 * count as f64).sqrt();
+    (0..count).map(|i| Block::new(&mut scope.at(name).at(i), width, expand * width, gain)).collect()
+}
+
+/// `frames` steps of silence beside x (B, T, C).
+fn zeros<A: Array>(x: &A, frames: usize) -> Result<A> {
+    let (batch, _, width) = x.value().dims3()?;
+    Ok(A::constant(&Tensor::zeros((batch, frames, width), x.value().dtype(), x.value().device())?))
+}
+
+/// Spectrogram to latents.
+pub struct Encoder {
+    config: CodecConfig,
+    input: Linear,
+    frame_blocks: Vec<Block>,
+    gather: Linear,
+    latent_blocks: Vec<Block>,
+    output: Linear,
+}
+
+impl Encoder {
+    /// Builds it from the parameters at `scope`.
+    pub fn new(config: &CodecConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let c = config.clone();
+        Ok(Self {
+            input: Linear::new(&mut scope.at("input"), c.frame_values, c.frame_width, 1.0)?,
+            frame_blocks: blocks(scope, "frame", c.encoder_blocks, c.frame_width, 3)?,
+            gather: Linear::new(&mut scope.at("gather"), c.frames_per_latent * c.frame_width, c.latent_width, 1.0)?,
+            latent_blocks: blocks(scope, "latent", c.encoder_blocks, c.latent_width, 2)?,
+            output: Linear::new(&mut scope.at("output"), c.latent_width, c.latent_channels, 1.0)?,
+            config: c,
+        })
+    }
+
+    /// Normalised spectrogram (B, F, frame_values), F a multiple of frames_per_latent, to latents (B, F / 8, C).
+    pub fn forward<A: Array>(&self, frames: &A) -> Result<A> {
+        let (batch, count, _) = frames.value().dims3()?;
+        let group = self.config.frames_per_latent;
+        if count % group != 0 {
+            bail!("the codec encodes whole latent frames: {count} frames are no multiple of {group}");
+        }
+        let x = centred(&self.frame_blocks, self.input.forward(frames)?)?;
+        let x = self.gather.forward(&x.reshape(&[batch, count / group, group * self.config.frame_width])?)?;
+        self.output.forward(&centred(&self.latent_blocks, x)?.rms_norm(EPS)?)
+    }
+}
+
+fn centred<A: Array>(blocks: &[Block], mut x: A) -> Result<A> {
+    for block in blocks {
+        let side = zeros(&x, KERNEL / 2)?;
+        x = block.forward(&x, &A::cat(&[&side, &x, &side], 1)?)?;
+    }
+    Ok(x)
+}
+
+/// Latents to spectrogram.
+pub struct Decoder {
+    config: CodecConfig,
+    input: Linear,
+    latent_blocks: Vec<Block>,
+    scatter: Linear,
+    frame_blocks: Vec<Block>,
+    output: Linear,
+}
+
+/// What the decoder remembers of a batch of streams: the last `KERNEL - 1` inputs of every block, (B, 4, width).
+#[derive(Clone, Debug)]
+pub struct DecoderState {
+    pasts: Vec<Tensor>,
+}
+
+impl DecoderState {
+    /// Many streams' states as the state of one batch.
+    pub fn stack(states: &[&DecoderState]) -> Result<Self> {
+        let depth = states.first().map_or(0, |s| s.pasts.len());
+        let pasts = (0..depth).map(|i| Tensor::cat(&states.iter().map(|s| &s.pasts[i]).collect::<Vec<_>>(), 0));
+        Ok(Self { pasts: pasts.collect::<Result<_>>()? })
+    }
+
+    /// The state of one stream of a batch.
+    pub fn of_stream(&self, index: usize) -> Result<Self> {
+        Ok(Self { pasts: self.pasts.iter().map(|p| p.narrow(0, index, 1)?.copy()).collect::<Result<_>>()? })
+    }
+}
+
+impl Decoder {
+    /// Builds it from the parameters at `scope`.
+    pub fn new(config: &CodecConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let c = config.clone();
+        Ok(Self {
+            input: Linear::new(&mut scope.at("input"), c.latent_channels, c.latent_width, 1.0)?,
+            latent_blocks: blocks(scope, "latent", c.decoder_blocks, c.latent_width, 2)?,
+            scatter: Linear::new(&mut scope.at("scatter"), c.latent_width, c.frames_per_latent * c.frame_width, 1.0)?,
+            frame_blocks: blocks(scope, "frame", c.decoder_blocks, c.frame_width, 3)?,
+            output: Linear::new(&mut scope.at("output"), c.frame_width, c.frame_values, 1.0)?,
+            config: c,
+        })
+    }
+
+    /// Latents (B, T, C) from the very beginning to the normalised spectrogram (B, 8 T, frame_values).
+    pub fn forward<A: Array>(&self, latents: &A) -> Result<A> {
+        self.run(latents, |_, x| zeros(x, KERNEL - 1))
+    }
+
+    /// The state before the first latent frame of `batch` streams.
+    pub fn start(&self, batch: usize, dtype: DType, device: &Device) -> Result<DecoderState> {
+        let widths = self.latent_blocks.iter().map(|_| self.config.latent_width);
+        let widths = widths.chain(self.frame_blocks.iter().map(|_| self.config.frame_width));
+        let pasts = widths.map(|width| Tensor::zeros((batch, KERNEL - 1, width), dtype, device));
+        Ok(DecoderState { pasts: pasts.collect::<Result<_>>()? })
+    }
+
+    /// The next latents (B, T, C) of a batch of streams: the same frames as [`Decoder::forward`] on all of them.
+    pub fn step(&self, latents: &Tensor, state: &mut DecoderState) -> Result<Tensor> {
+        self.run(latents, |i, x: &Tensor| {
+            let past = state.pasts[i].clone();
+            let with_x = Tensor::cat(&[&past, x], 1)?;
+            state.pasts[i] = with_x.narrow(1, x.dim(1)?, KERNEL - 1)?.contiguous()?;
+            Ok(past)
+        })
+    }
+
+    /// `past(i, x)` gives the inputs of block i before x.
+    fn run<A: Array>(&self, latents: &A, mut past: impl FnMut(usize, &A) -> Result<A>) -> Result<A> {
+        let (batch, count, _) = latents.value().dims3()?;
+        let mut x = self.input.forward(latents)?;
+        for (i, block) in self.latent_blocks.iter().enumerate() {
+            x = block.forward(&x, &A::cat(&[&past(i, &x)?, &x], 1)?)?;
+        }
+        let width = self.config.frame_width;
+        x = self.scatter.forward(&x)?.reshape(&[batch, count * self.config.frames_per_latent, width])?;
+        for (i, block) in self.frame_blocks.iter().enumerate() {
+            x = block.forward(&x, &A::cat(&[&past(self.latent_blocks.len() + i, &x)?, &x], 1)?)?;
+        }
+        self.output.forward(&x.rms_norm(EPS)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Params;
+    use crate::ops::testing::{check_op, close, normal};
+    use proptest::prelude::*;
+
+    fn tiny(dtype: DType) -> (Encoder, Decoder, Params) {
+        let config = CodecConfig {
+            frame_values: 7,
+            frames_per_latent: 4,
+            latent_channels: 5,
+            frame_width: 6,
+            latent_width: 8,
+            encoder_blocks: 2,
+            decoder_blocks: 2,
+        };
+        let mut params = Params::init(5, dtype, &Device::Cpu);
+        let encoder = Encoder::new(&config, &mut params.tracked().at("encoder")).unwrap();
+        let decoder = Decoder::new(&config, &mut params.tracked().at("decoder")).unwrap();
+        (encoder, decoder, params)
+    }
+
+    #[test]
+    fn derivatives() {
+        let (encoder, decoder, _) = tiny(DType::F64);
+        check_op(&[&[2, 8, 7]], |x| encoder.forward(&x[0]), |x| encoder.forward(&x[0]));
+        check_op(&[&[2, 3, 5]], |x| decoder.forward(&x[0]), |x| decoder.forward(&x[0]));
+    }
+
+    #[test]
+    fn every_parameter_learns() {
+        let (encoder, decoder, params) = tiny(DType::F64);
+        let y = decoder.forward(&encoder.forward(&normal(1, &[2, 12, 7])).unwrap()).unwrap();
+        crate::nets::tests::every_parameter_learns(&params, &y);
+    }
+
+    #[test]
+    fn broken_latent_frames_are_refused() {
+        let error = tiny(DType::F64).0.forward(&normal(1, &[1, 9, 7])).unwrap_err().to_string();
+        assert!(error.contains("9 frames are no multiple of 4"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_chunking_gives_the_same_frames(cuts in prop::collection::vec(1usize..5, 1..6)) {
+            let (_, decoder, _) = tiny(DType::F64);
+            let latents = normal(9, &[2, cuts.iter().sum(), 5]);
+            let whole = decoder.forward(&latents).unwrap();
+            let mut state = decoder.start(2, DType::F64, &Device::Cpu).unwrap();
+            let mut at = 0;
+            let parts: Vec<Tensor> = cuts
+                .iter()
+                .map(|&n| {
+                    at += n;
+                    decoder.step(&latents.narrow(1, at - n, n).unwrap(), &mut state).unwrap()
+                })
+                .collect();
+            close(&Tensor::cat(&parts, 1).unwrap(), &whole, 1e-13);
+        }
+    }
+}

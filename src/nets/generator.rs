@@ -1,0 +1,397 @@
+//! The generator: the latent network F(x / sd, t; condition, context) of TrigFlow, a transformer over one chunk.
+//!
+//! It is the teacher while it is a diffusion model and the student once distilled; the student also reads the guidance
+//! scale. What makes it fit for a continuous-time consistency model (arXiv 2410.11081, section 4.1): c_noise(t) = t,
+//! time frequencies <= 1, normalised queries and keys, and the double norm, `rms(x) pnorm(scale) + pnorm(shift)`.
+//!
+//! The *context*, the clean latents before the chunk, has a path of its own: it attends only to itself and sees
+//! neither t nor the condition. Its keys and values are computed once a chunk, serve every step and the null branch of
+//! guidance, and carry no tangent.
+
+use super::layers::{EPS, Linear, Mlp, head_norm};
+use crate::ops::{Array, Init, Scope};
+use candle_core::{Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
+
+/// Hyper-parameters of the generator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorConfig {
+    /// Channels of a latent frame.
+    pub latent_channels: usize,
+    /// Latent frames a chunk.
+    pub chunk_frames: usize,
+    /// Latent frames of context.
+    pub context_frames: usize,
+    /// Numbers of a condition, see [`crate::model::conditioning`].
+    pub condition_width: usize,
+    /// Width of the transformer.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Blocks over the chunk.
+    pub blocks: usize,
+    /// Blocks over the context.
+    pub context_blocks: usize,
+}
+
+/// A level of noise, pnorm's epsilon in the paper.
+const PNORM_EPS: f64 = 1e-8;
+/// Frequencies of the time and guidance embeddings.
+const FREQUENCIES: usize = 64;
+
+/// The generator.
+pub struct Generator {
+    config: GeneratorConfig,
+    input: Linear,
+    position: Tensor,
+    condition: Linear,
+    time: ScalarEmbedding,
+    guidance: ScalarEmbedding,
+    context: ContextEncoder,
+    blocks: Vec<Block>,
+    modulation: Modulation,
+    output: Linear,
+}
+
+/// The context's keys and values in every block of the generator, (B, context_frames, width) each.
+#[derive(Clone)]
+pub struct ContextCache {
+    layers: Vec<(Tensor, Tensor)>,
+}
+
+impl Generator {
+    /// Builds it from the parameters at `scope`.
+    pub fn new(config: &GeneratorConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let c = config.clone();
+        if c.heads == 0 || c.width % c.heads != 0 {
+            bail!("generator: a width of {} does not split into {} heads", c.width, c.heads);
+        }
+        Ok(Self {
+            input: Linear::new(&mut scope.at("input"), c.latent_channels, c.width, 1.0)?,
+            position: scope.get("position", (c.chunk_frames, c.width), Init::Normal(0.3))?,
+            condition: Linear::without_bias(&mut scope.at("condition"), c.condition_width, c.width, 1.0)?,
+            time: ScalarEmbedding::new(&mut scope.at("time"), c.width, 1.0)?,
+            // Zero at first: the teacher never hears of guidance, and the student begins as the teacher.
+            guidance: ScalarEmbedding::new(&mut scope.at("guidance"), c.width, 0.0)?,
+            context: ContextEncoder::new(&c, &mut scope.at("context"))?,
+            blocks: (0..c.blocks).map(|i| Block::new(&c, &mut scope.at("blocks").at(i))).collect::<Result<_>>()?,
+            modulation: Modulation::new(&mut scope.at("modulation"), c.width)?,
+            output: Linear::new(&mut scope.at("output"), c.width, c.latent_channels, 0.0)?,
+            config: c,
+        })
+    }
+
+    /// Its hyper-parameters.
+    pub fn config(&self) -> &GeneratorConfig {
+        &self.config
+    }
+
+    /// Encodes contexts: latents (B, context_frames, C) in units of sd, `present` (B, context_frames, 1) with 0 where
+    /// there is no frame (before the beginning of a stream) and 1 elsewhere, and `noise` (B, context_frames, 1), the
+    /// share of noise mixed into each frame.
+    pub fn encode_context(&self, latents: &Tensor, present: &Tensor, noise: &Tensor) -> Result<ContextCache> {
+        let memory = self.context.forward(latents, present, noise)?;
+        let layers = self.blocks.iter().map(|block| {
+            let keys = head_norm(&block.context_key.forward(&memory)?, self.config.heads)?;
+            Ok((keys, block.context_value.forward(&memory)?))
+        });
+        Ok(ContextCache { layers: layers.collect::<Result<_>>()? })
+    }
+
+    /// F(x / sd, t), shape of x.
+    ///
+    /// x is (B, chunk_frames, C), already divided by sd; t (B, 1) in radians; condition (B, condition_width), a row of
+    /// zeros being the null condition; guidance (B, 1), for a student.
+    pub fn forward<A: Array>(
+        &self,
+        x: &A,
+        t: &A,
+        condition: &Tensor,
+        guidance: Option<&Tensor>,
+        context: &ContextCache,
+    ) -> Result<A> {
+        let (batch, frames, _) = x.value().dims3()?;
+        let width = self.config.width;
+        let mut embedding = self.time.forward(t)?.add(&A::constant(&self.condition.forward(condition)?))?;
+        if let Some(guidance) = guidance {
+            embedding = embedding.add(&A::constant(&self.guidance.forward(guidance)?))?;
+        }
+        let embedding = embedding.rms_norm(EPS)?.silu()?;
+
+        let position = self.position.narrow(0, 0, frames)?.broadcast_as((batch, frames, width))?.contiguous()?;
+        let mut h = self.input.forward(x)?.add(&A::constant(&position))?;
+        for (block, (keys, values)) in self.blocks.iter().zip(&context.layers) {
+            h = block.forward(&h, &embedding, keys, values, self.config.heads)?;
+        }
+        self.output.forward(&self.modulation.forward(&h, &embedding)?)
+    }
+}
+
+/// A scalar (B, 1) as sines and cosines of frequencies from 1 down to 1/10 000, then two layers.
+struct ScalarEmbedding {
+    frequencies: Tensor,
+    hidden: Linear,
+    out: Linear,
+}
+
+impl ScalarEmbedding {
+    fn new(scope: &mut Scope<'_>, width: usize, gain: f64) -> Result<Self> {
+        let frequencies: Vec<f64> = (0..FREQUENCIES).map(|k| 1e4f64.powf(-(k as f64) / FREQUENCIES as f64)).collect();
+        let frequencies = Tensor::from_vec(frequencies, (1, FREQUENCIES), &candle_core::Device::Cpu)?;
+        Ok(Self {
+            frequencies: frequencies.to_dtype(scope.dtype())?.to_device(scope.device())?,
+            hidden: Linear::new(&mut scope.at("hidden"), 2 * FREQUENCIES, width, 1.0)?,
+            out: Linear::without_bias(&mut scope.at("out"), width, width, gain)?,
+        })
+    }
+
+    fn forward<A: Array>(&self, scalar: &A) -> Result<A> {
+        let angles = scalar.linear(&self.frequencies, None)?;
+        let waves = A::cat(&[&angles.sin()?, &angles.cos()?], 1)?;
+        self.out.forward(&self.hidden.forward(&waves)?.silu()?)
+    }
+}
+
+/// The double norm: `rms(x) pnorm(scale) + pnorm(shift)` with scale and shift linear in the embedding.
+struct Modulation {
+    scale: Linear,
+    shift: Linear,
+}
+
+impl Modulation {
+    fn new(scope: &mut Scope<'_>, width: usize) -> Result<Self> {
+        Ok(Self {
+            scale: Linear::new(&mut scope.at("scale"), width, width, 1.0)?,
+            shift: Linear::new(&mut scope.at("shift"), width, width, 1.0)?,
+        })
+    }
+
+    fn forward<A: Array>(&self, x: &A, embedding: &A) -> Result<A> {
+        let scale = self.scale.forward(embedding)?.rms_norm(PNORM_EPS)?;
+        let shift = self.shift.forward(embedding)?.rms_norm(PNORM_EPS)?;
+        x.rms_norm(EPS)?.modulate(&scale, &shift)
+    }
+}
+
+struct Block {
+    attention: Modulation,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    context_key: Linear,
+    context_value: Linear,
+    out: Linear,
+    feed_forward: Modulation,
+    mlp: Mlp,
+}
+
+impl Block {
+    fn new(config: &GeneratorConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let width = config.width;
+        let gain = 1.0 / (2.0 * config.blocks as f64).sqrt();
+        let mut square = |name: &str, gain: f64| Linear::without_bias(&mut scope.at(name), width, width, gain);
+        Ok(Self {
+            query: square("query", 1.0)?,
+            key: square("key", 1.0)?,
+            value: square("value", 1.0)?,
+            context_key: square("context_key", 1.0)?,
+            context_value: square("context_value", 1.0)?,
+            out: square("out", gain)?,
+            attention: Modulation::new(&mut scope.at("attention"), width)?,
+            feed_forward: Modulation::new(&mut scope.at("feed_forward"), width)?,
+            mlp: Mlp::new(&mut scope.at("mlp"), width, 4 * width, gain)?,
+        })
+    }
+
+    fn forward<A: Array>(&self, x: &A, embedding: &A, keys: &Tensor, values: &Tensor, heads: usize) -> Result<A> {
+        let h = self.attention.forward(x, embedding)?;
+        let query = head_norm(&self.query.forward(&h)?, heads)?;
+        let key = head_norm(&self.key.forward(&h)?, heads)?;
+        let keys = A::cat(&[&A::constant(keys), &key], 1)?;
+        let values = A::cat(&[&A::constant(values), &self.value.forward(&h)?], 1)?;
+        let x = x.add(&self.out.forward(&query.attention(&keys, &values, heads)?)?)?;
+        x.add(&self.mlp.forward(&self.feed_forward.forward(&x, embedding)?)?)
+    }
+}
+
+/// A small transformer over the context, the same for every time and condition.
+struct ContextEncoder {
+    input: Linear,
+    position: Tensor,
+    blocks: Vec<ContextBlock>,
+    heads: usize,
+}
+
+struct ContextBlock {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    mlp: Mlp,
+}
+
+impl ContextEncoder {
+    fn new(config: &GeneratorConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        let width = config.width;
+        let gain = 1.0 / (2.0 * config.context_blocks.max(1) as f64).sqrt();
+        let block = |i| {
+            let mut scope = scope.at("blocks");
+            let mut scope = scope.at(i);
+            let mut square = |name: &str, gain: f64| Linear::without_bias(&mut scope.at(name), width, width, gain);
+            Ok(ContextBlock {
+                query: square("query", 1.0)?,
+                key: square("key", 1.0)?,
+                value: square("value", 1.0)?,
+                out: square("out", gain)?,
+                mlp: Mlp::new(&mut scope.at("mlp"), width, 4 * width, gain)?,
+            })
+        };
+        let blocks = (0..config.context_blocks).map(block).collect::<Result<_>>()?;
+        Ok(Self {
+            blocks,
+            // Two more inputs than channels: whether the frame is there, and how noisy it is.
+            input: Linear::new(&mut scope.at("input"), config.latent_channels + 2, width, 1.0)?,
+            position: scope.get("position", (config.context_frames, width), Init::Normal(0.3))?,
+            heads: config.heads,
+        })
+    }
+
+    fn forward(&self, latents: &Tensor, present: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        let (batch, frames, _) = latents.dims3()?;
+        let seen = latents.broadcast_mul(present)?;
+        let input = Tensor::cat(&[&seen, present, &(noise * present)?], 2)?;
+        let position = self.position.broadcast_as((batch, frames, self.position.dim(1)?))?.contiguous()?;
+        let mut x = (self.input.forward(&input)? + position)?;
+        for block in &self.blocks {
+            let h = x.rms_norm(EPS)?;
+            let query = head_norm(&block.query.forward(&h)?, self.heads)?;
+            let key = head_norm(&block.key.forward(&h)?, self.heads)?;
+            let mixed = query.attention(&key, &block.value.forward(&h)?, self.heads)?;
+            x = (x + block.out.forward(&mixed)?)?;
+            x = (&x + block.mlp.forward(&x.rms_norm(EPS)?)?)?;
+        }
+        x.rms_norm(EPS)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::ops::testing::{check_op, close, normal};
+    use crate::ops::{Dual, Params};
+    use candle_core::{DType, Device};
+
+    pub fn tiny_config() -> GeneratorConfig {
+        GeneratorConfig {
+            latent_channels: 3,
+            chunk_frames: 4,
+            context_frames: 5,
+            condition_width: 6,
+            width: 8,
+            heads: 2,
+            blocks: 2,
+            context_blocks: 1,
+        }
+    }
+
+    /// A generator whose output layers are not zero, so that gradients reach everything.
+    pub fn tiny() -> (Generator, Params) {
+        let mut params = Params::init(8, DType::F64, &Device::Cpu);
+        Generator::new(&tiny_config(), &mut params.tracked()).unwrap();
+        for (i, (name, var)) in params.vars().enumerate() {
+            if name.starts_with("output.") || name.starts_with("guidance.out") {
+                var.set(&(normal(100 + i as u64, var.dims()) * 0.3).unwrap()).unwrap();
+            }
+        }
+        (Generator::new(&tiny_config(), &mut params.tracked()).unwrap(), params)
+    }
+
+    /// A context of `batch` samples whose first frame is absent.
+    pub fn context_inputs(seed: u64, batch: usize) -> (Tensor, Tensor, Tensor) {
+        let present: Vec<f64> = (0..batch * 5).map(|i| if i % 5 == 0 { 0.0 } else { 1.0 }).collect();
+        let noise: Vec<f64> = (0..batch * 5).map(|i| 0.01 * i as f64).collect();
+        let side = |v| Tensor::from_vec(v, (batch, 5, 1), &Device::Cpu).unwrap();
+        (normal(seed, &[batch, 5, 3]), side(present), side(noise))
+    }
+
+    fn cache(generator: &Generator, batch: usize) -> ContextCache {
+        let (latents, present, noise) = context_inputs(4, 2);
+        let first = |x: Tensor| x.narrow(0, 0, batch).unwrap();
+        generator.encode_context(&first(latents), &first(present), &first(noise)).unwrap()
+    }
+
+    #[test]
+    fn derivatives_in_x_and_t() {
+        let (generator, _) = tiny();
+        let (condition, guidance) = (normal(1, &[1, 6]), normal(2, &[1, 1]));
+        // The same condition and context for both samples, so that batches can be compared with singles.
+        let cache = cache(&generator, 1);
+        let repeated = |b: usize| ContextCache {
+            layers: cache
+                .layers
+                .iter()
+                .map(|(k, v)| (k.repeat((b, 1, 1)).unwrap(), v.repeat((b, 1, 1)).unwrap()))
+                .collect(),
+        };
+        let shapes: [&[usize]; 2] = [&[2, 4, 3], &[2, 1]];
+        let side = |b: usize| (condition.repeat((b, 1)).unwrap(), guidance.repeat((b, 1)).unwrap(), repeated(b));
+        check_op(
+            &shapes,
+            |x| {
+                let (c, g, k) = side(x[0].dim(0)?);
+                generator.forward(&x[0], &x[1], &c, Some(&g), &k)
+            },
+            |x| {
+                let (c, g, k) = side(x[0].value().dim(0)?);
+                generator.forward(&x[0], &x[1], &c, Some(&g), &k)
+            },
+        );
+    }
+
+    #[test]
+    fn every_parameter_learns() {
+        let (generator, params) = tiny();
+        let (x, t) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]));
+        let cache = cache(&generator, 2);
+        let y = generator.forward(&x, &t, &normal(3, &[2, 6]), Some(&normal(5, &[2, 1])), &cache).unwrap();
+        crate::nets::tests::every_parameter_learns(&params, &y);
+    }
+
+    #[test]
+    fn cached_context_equals_recomputing_it() {
+        let (generator, _) = tiny();
+        let cached = cache(&generator, 2);
+        for seed in 0..3 {
+            let (x, t, c) = (normal(seed, &[2, 4, 3]), normal(seed + 10, &[2, 1]), normal(seed + 20, &[2, 6]));
+            let with_cache = generator.forward(&x, &t, &c, None, &cached).unwrap();
+            let afresh = generator.forward(&x, &t, &c, None, &cache(&generator, 2)).unwrap();
+            assert_eq!(with_cache.to_vec3::<f64>().unwrap(), afresh.to_vec3::<f64>().unwrap());
+        }
+    }
+
+    #[test]
+    fn context_matters_and_absent_frames_do_not() {
+        let (generator, _) = tiny();
+        let (x, t, c) = (normal(1, &[1, 4, 3]), normal(2, &[1, 1]), normal(3, &[1, 6]));
+        let run = |latents: &Tensor, present: &Tensor| {
+            let cache = generator.encode_context(latents, present, &present.zeros_like().unwrap()).unwrap();
+            generator.forward(&x, &t, &c, None, &cache).unwrap()
+        };
+        let (a, b) = (normal(4, &[1, 5, 3]), normal(5, &[1, 5, 3]));
+        let all = Tensor::ones((1, 5, 1), DType::F64, &Device::Cpu).unwrap();
+        let none = all.zeros_like().unwrap();
+        assert!(crate::ops::testing::relative_error(&run(&a, &all), &run(&b, &all)) > 1e-3);
+        close(&run(&a, &none), &run(&b, &none), 1e-14);
+    }
+
+    #[test]
+    fn the_tangent_ignores_condition_and_context() {
+        let (generator, _) = tiny();
+        let cache = cache(&generator, 2);
+        let still = Dual::constant(&normal(1, &[2, 4, 3]));
+        let t = Dual::constant(&normal(2, &[2, 1]));
+        let y = generator.forward(&still, &t, &normal(3, &[2, 6]), None, &cache).unwrap();
+        assert_eq!(y.tangent().unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap(), 0.0);
+    }
+}

@@ -1,0 +1,259 @@
+//! Multi-head attention over short sequences: `O = softmax(Q K^T / sqrt(d)) V` for every head.
+//!
+//! q `(B, Tq, C)`, k and v `(B, Tk, C)`, heads side by side in C: no transposed copies, one task a sample and head.
+//! Forward mode, row by row (arXiv 2410.11081, appendix F): `S' = (Q' K^T + Q K'^T) / sqrt(d)`, `H = P S'`,
+//! `O' = H V - rowsum(H) O + P V'`.
+
+use super::kernel::{Real, axpy, dispatch, dot, owned, slice, tensor, with_slices};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Attention of `heads` heads.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    let size = Size::of(q.shape(), k.shape(), v.shape(), heads)?;
+    if q.device().is_cpu() {
+        q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention { size })
+    } else {
+        reference(q, k, v, heads)
+    }
+}
+
+/// The derivative of [`attention`] along `(dq, dk, dv)`.
+pub fn attention_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) -> Result<Tensor> {
+    let [q, k, v] = qkv;
+    let [dq, dk, dv] = tangents;
+    let size = Size::of(q.shape(), k.shape(), v.shape(), heads)?;
+    if !q.device().is_cpu() {
+        return reference_jvp(qkv, tangents, heads);
+    }
+    let all = [q.contiguous()?, k.contiguous()?, v.contiguous()?, dq.contiguous()?, dk.contiguous()?, dv.contiguous()?];
+    dispatch!(q.dtype(), T => with_slices::<T, 6, _>(all.each_ref(), |[q, k, v, dq, dk, dv]| {
+        let out = size.per_head(&[size.queries], |b, h| {
+            let mut out = vec![<T as Real>::ZERO; size.queries * size.depth];
+            let mut p = vec![<T as Real>::ZERO; size.keys];
+            for (t, out) in out.chunks_exact_mut(size.depth).enumerate() {
+                let (q, dq) = (size.row(q, size.queries, b, t, h), size.row(dq, size.queries, b, t, h));
+                size.probabilities(&mut p, q, k, b, h);
+                let mut o = vec![<T as Real>::ZERO; size.depth];
+                let mut total = <T as Real>::ZERO;
+                for (s, &p) in p.iter().enumerate() {
+                    let score = dot(dq, size.row(k, size.keys, b, s, h)) + dot(q, size.row(dk, size.keys, b, s, h));
+                    let weight = p * score * size.scale::<T>();
+                    total += weight;
+                    axpy(out, weight, size.row(v, size.keys, b, s, h));
+                    axpy(out, p, size.row(dv, size.keys, b, s, h));
+                    axpy(&mut o, p, size.row(v, size.keys, b, s, h));
+                }
+                axpy(out, -total, &o);
+            }
+            [out]
+        });
+        let [out] = out;
+        tensor(out, (size.batch, size.queries, size.heads * size.depth))
+    }))
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    batch: usize,
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    depth: usize,
+}
+
+impl Size {
+    fn of(q: &Shape, k: &Shape, v: &Shape, heads: usize) -> Result<Self> {
+        let (batch, queries, channels) = q.dims3()?;
+        let (_, keys, _) = k.dims3()?;
+        if k.dims() != [batch, keys, channels] || v.dims() != k.dims() || heads == 0 || channels % heads != 0 {
+            bail!("attention: q {q:?}, k {k:?}, v {v:?} and {heads} heads do not fit");
+        }
+        Ok(Self { batch, queries, keys, heads, depth: channels / heads })
+    }
+
+    fn scale<T: Real>(&self) -> T {
+        T::of(1.0 / (self.depth as f64).sqrt())
+    }
+
+    /// The part of head `h` in step `t` of sample `b`, of an array with `time` steps a sample.
+    fn row<'a, T>(&self, x: &'a [T], time: usize, b: usize, t: usize, h: usize) -> &'a [T] {
+        let at = ((b * time + t) * self.heads + h) * self.depth;
+        &x[at..at + self.depth]
+    }
+
+    /// One row of softmax(q K^T / sqrt(d)).
+    fn probabilities<T: Real>(&self, p: &mut [T], q: &[T], k: &[T], b: usize, h: usize) {
+        let mut highest = T::LOWEST;
+        for (s, p) in p.iter_mut().enumerate() {
+            *p = dot(q, self.row(k, self.keys, b, s, h)) * self.scale::<T>();
+            highest = Real::max(highest, *p);
+        }
+        let mut sum = T::ZERO;
+        for p in p.iter_mut() {
+            *p = Real::exp(*p - highest);
+            sum += *p;
+        }
+        for p in p {
+            *p = *p / sum;
+        }
+    }
+
+    /// Runs `body(sample, head)` for all heads on all threads and puts the heads' results, arrays of
+    /// `times[i]` x depth, side by side into arrays (B, times[i], C).
+    fn per_head<T: Real, const N: usize>(
+        &self,
+        times: &[usize; N],
+        body: impl Fn(usize, usize) -> [Vec<T>; N] + Sync,
+    ) -> [Vec<T>; N] {
+        let parts: Vec<[Vec<T>; N]> = (0..self.batch * self.heads)
+            .into_par_iter()
+            .with_min_len(4)
+            .map(|i| body(i / self.heads, i % self.heads))
+            .collect();
+        std::array::from_fn(|n| {
+            let mut out = vec![T::ZERO; self.batch * times[n] * self.heads * self.depth];
+            for (i, row) in out.chunks_exact_mut(self.depth).enumerate() {
+                let (b, t, h) = (i / self.heads / times[n], i / self.heads % times[n], i % self.heads);
+                row.copy_from_slice(&parts[b * self.heads + h][n][t * self.depth..(t + 1) * self.depth]);
+            }
+            out
+        })
+    }
+}
+
+struct Attention {
+    size: Size,
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        lq: &Layout,
+        k: &CpuStorage,
+        lk: &Layout,
+        v: &CpuStorage,
+        lv: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let size = self.size;
+        dispatch!(candle_core::backend::BackendStorage::dtype(q), T => {
+            let (q, k, v) = (slice::<T>(q, lq)?, slice::<T>(k, lk)?, slice::<T>(v, lv)?);
+            let [out] = size.per_head(&[size.queries], |b, h| {
+                let mut out = vec![<T as Real>::ZERO; size.queries * size.depth];
+                let mut p = vec![<T as Real>::ZERO; size.keys];
+                for (t, out) in out.chunks_exact_mut(size.depth).enumerate() {
+                    size.probabilities(&mut p, size.row(q, size.queries, b, t, h), k, b, h);
+                    for (s, &p) in p.iter().enumerate() {
+                        axpy(out, p, size.row(v, size.keys, b, s, h));
+                    }
+                }
+                [out]
+            });
+            Ok(owned(out, lq.shape()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let size = self.size;
+        let grad = grad.contiguous()?;
+        dispatch!(q.dtype(), T => with_slices::<T, 5, _>([q, k, v, out, &grad], |[q, k, v, out, g]| {
+            let times = [size.queries, size.keys, size.keys];
+            let [g_q, g_k, g_v] = size.per_head(&times, |b, h| {
+                let mut grads = times.map(|t| vec![<T as Real>::ZERO; t * size.depth]);
+                let [g_q, g_k, g_v] = &mut grads;
+                let mut p = vec![<T as Real>::ZERO; size.keys];
+                for (t, g_q) in g_q.chunks_exact_mut(size.depth).enumerate() {
+                    let q = size.row(q, size.queries, b, t, h);
+                    let g = size.row(g, size.queries, b, t, h);
+                    size.probabilities(&mut p, q, k, b, h);
+                    // d/dS = P (g V^T - rowsum(g O)): the softmax's Jacobian without forming it.
+                    let mean = dot(g, size.row(out, size.queries, b, t, h));
+                    for (s, &p) in p.iter().enumerate() {
+                        let at = s * size.depth..(s + 1) * size.depth;
+                        let score = p * (dot(g, size.row(v, size.keys, b, s, h)) - mean) * size.scale::<T>();
+                        axpy(g_q, score, size.row(k, size.keys, b, s, h));
+                        axpy(&mut g_k[at.clone()], score, q);
+                        axpy(&mut g_v[at], p, g);
+                    }
+                }
+                grads
+            });
+            Ok((Some(tensor(g_q, q_shape(&size))?), Some(tensor(g_k, k_shape(&size))?), Some(tensor(g_v, k_shape(&size))?)))
+        }))
+    }
+}
+
+fn q_shape(size: &Size) -> (usize, usize, usize) {
+    (size.batch, size.queries, size.heads * size.depth)
+}
+
+fn k_shape(size: &Size) -> (usize, usize, usize) {
+    (size.batch, size.keys, size.heads * size.depth)
+}
+
+/// (B, T, C) -> (B, H, T, C / H).
+fn split(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (batch, time, channels) = x.dims3()?;
+    x.reshape((batch, time, heads, channels / heads))?.transpose(1, 2)?.contiguous()
+}
+
+/// (B, H, T, D) -> (B, T, H D).
+fn join(x: &Tensor) -> Result<Tensor> {
+    let (batch, heads, time, depth) = x.dims4()?;
+    x.transpose(1, 2)?.contiguous()?.reshape((batch, time, heads * depth))
+}
+
+/// softmax(Q K^T / sqrt(d)), (B, H, Tq, Tk), from split heads.
+fn weights(q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    let scores = (q.matmul(&k.t()?.contiguous()?)? / (q.dim(D::Minus1)? as f64).sqrt())?;
+    let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+}
+
+fn reference(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    join(&weights(&split(q, heads)?, &split(k, heads)?)?.matmul(&split(v, heads)?)?)
+}
+
+fn reference_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) -> Result<Tensor> {
+    let [q, k, v] = [split(qkv[0], heads)?, split(qkv[1], heads)?, split(qkv[2], heads)?];
+    let [dq, dk, dv] = [split(tangents[0], heads)?, split(tangents[1], heads)?, split(tangents[2], heads)?];
+    let p = weights(&q, &k)?;
+    let scores = (dq.matmul(&k.t()?.contiguous()?)? + q.matmul(&dk.t()?.contiguous()?)?)?;
+    let h = (&p * (scores / (q.dim(D::Minus1)? as f64).sqrt())?)?;
+    let through_scores = (h.matmul(&v)? - p.matmul(&v)?.broadcast_mul(&h.sum_keepdim(D::Minus1)?)?)?;
+    join(&(through_scores + p.matmul(&dv)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Array;
+    use crate::ops::testing::{check_op, close, normal};
+
+    #[test]
+    fn fused_equals_reference() {
+        let (q, k, v) = (normal(1, &[3, 4, 6]), normal(2, &[3, 5, 6]), normal(3, &[3, 5, 6]));
+        close(&attention(&q, &k, &v, 2).unwrap(), &reference(&q, &k, &v, 2).unwrap(), 1e-13);
+        let (dq, dk, dv) = (normal(4, &[3, 4, 6]), normal(5, &[3, 5, 6]), normal(6, &[3, 5, 6]));
+        let fused = attention_jvp([&q, &k, &v], [&dq, &dk, &dv], 2).unwrap();
+        close(&fused, &reference_jvp([&q, &k, &v], [&dq, &dk, &dv], 2).unwrap(), 1e-13);
+    }
+
+    #[test]
+    fn derivatives() {
+        let shapes: [&[usize]; 3] = [&[2, 3, 6], &[2, 5, 6], &[2, 5, 6]];
+        check_op(&shapes, |x| x[0].attention(&x[1], &x[2], 2), |x| x[0].attention(&x[1], &x[2], 2));
+    }
+}

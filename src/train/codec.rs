@@ -1,0 +1,79 @@
+//! The codec's objective: to give back the spectrogram, loud parts above all.
+//!
+//! `mean(importance |y - decode(encode(y) + 0.05 std n)|) + 1e-4 mean(z^2)`: the noise makes the decoder tolerant of
+//! what the generator will get slightly wrong, the last term keeps latents from drifting.
+
+use super::TrainError;
+use super::data::{SpectrogramClip, normal, spectrogram_batch};
+use super::trainer::{Objective, Report};
+use crate::nets::codec::{CodecConfig, Decoder, Encoder};
+use crate::ops::Params;
+use candle_core::{Device, Result, Tensor};
+use rand_chacha::ChaCha8Rng;
+
+/// Standard deviation of the noise on latents, relative to their own.
+const LATENT_NOISE: f64 = 0.05;
+/// Weight of the latents' mean square.
+const LATENT_PENALTY: f64 = 1e-4;
+/// Nepers a normalised level is worth, and decibels a neper: for a loss that people can read.
+const DECIBELS: f64 = 2.0 * 8.686;
+
+/// The codec being trained and its data.
+pub struct CodecObjective {
+    encoder: Encoder,
+    decoder: Decoder,
+    clips: Vec<SpectrogramClip>,
+    batch: usize,
+    frames: usize,
+    device: Device,
+}
+
+impl CodecObjective {
+    /// Trains the codec of `params` on batches of `batch` windows of `frames` spectrogram frames.
+    pub fn new(
+        config: &CodecConfig,
+        params: &mut Params,
+        clips: Vec<SpectrogramClip>,
+        batch: usize,
+        frames: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            encoder: Encoder::new(config, &mut params.tracked().at("encoder"))?,
+            decoder: Decoder::new(config, &mut params.tracked().at("decoder"))?,
+            clips,
+            batch,
+            frames,
+            device: params.device().clone(),
+        })
+    }
+
+    /// Gives the data back.
+    pub fn into_clips(self) -> Vec<SpectrogramClip> {
+        self.clips
+    }
+
+    fn evaluate(&self, rng: &mut ChaCha8Rng) -> Result<(Tensor, f64)> {
+        let (y, importance) = spectrogram_batch(&self.clips, self.batch, self.frames, rng, &self.device)?;
+        let z = self.encoder.forward(&y)?;
+        let (batch, frames, channels) = z.dims3()?;
+        let flat = z.detach().reshape((batch * frames, channels))?;
+        let std = flat.broadcast_sub(&flat.mean_keepdim(0)?)?.sqr()?.mean_keepdim(0)?.sqrt()?;
+        let noise = normal(rng, LATENT_NOISE, &[batch, frames, channels], &self.device)?;
+        let noisy = (&z + noise.broadcast_mul(&std)?)?;
+        let error = (self.decoder.forward(&noisy)? - y)?.abs()?;
+        let plain = error.detach().mean_all()?.to_scalar::<f32>()?;
+        let loss = ((error * importance)?.mean_all()? + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?;
+        Ok((loss, f64::from(plain) * DECIBELS))
+    }
+}
+
+impl Objective for CodecObjective {
+    fn name(&self) -> &str {
+        "codec"
+    }
+
+    fn loss(&mut self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
+        let (loss, decibels) = self.evaluate(rng)?;
+        Ok(Report { loss, samples: self.batch, metrics: vec![("error_db", decibels)] })
+    }
+}

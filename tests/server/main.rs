@@ -1,0 +1,9 @@
+//! The server over real sockets. The scenarios of [`scenarios`] work with any renderer.
+
+mod bad_input;
+mod http;
+mod isolation;
+mod scenarios;
+mod standin;
+mod stream;
+mod support;
