@@ -102,9 +102,9 @@ export class Controls {
       auto.setAttribute("aria-pressed", set === null);
       group.classList.toggle("by-default", set === null);
       const number = set ?? byDefault;
-      const words = number === null ? "auto" : `${Number(number).toFixed(digits)}${unit ? ` ${unit}` : ""}`;
+      const words = number === null ? "" : `${Number(number).toFixed(digits)}${unit ? ` ${unit}` : ""}`;
       output.textContent = words;
-      input.setAttribute("aria-valuetext", set === null ? `${words}, by default` : words);
+      input.setAttribute("aria-valuetext", words || "the model’s choice");
       input.style.setProperty("--weight", (input.value - min) / (max - min));
     };
     input.addEventListener("input", () => {

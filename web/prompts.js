@@ -55,6 +55,8 @@ export class Prompts {
    * @param {number} [weight] 0 to 1
    */
   add(text, weight = 1) {
+    const there = this.#strips().find((strip) => strip.text.trim() === text);
+    if (there) return there.strip.querySelector("input[type=range]").focus();
     if (this.#list.children.length >= Math.min(STRIPS, this.#limit)) this.#remove(this.#list.firstElementChild);
     const strip = this.#template.content.firstElementChild.cloneNode(true);
     strip.dataset.hue = this.#nextHue++ % HUES;

@@ -129,11 +129,12 @@ export class Spectrogram {
     const perSecond = Math.min(fastest, Math.max(slowest, canvas.clientWidth / SECONDS_ACROSS)) * scale;
     const now = Math.round(NOW * width);
     const x = (sample) => now + ((sample - heard) / rate) * perSecond;
-    if (this.#timeline.end > 0) this.#drawColumns(heard, perSecond / this.#timeline.columnsPerSecond(rate), now);
+    if (this.#timeline.end === 0) return;
+    this.#drawColumns(heard, perSecond / this.#timeline.columnsPerSecond(rate), now);
     this.#drawAxis(ink, scale);
-    this.#drawMarks(x, ink, scale);
     context.fillStyle = ink.veil;
     context.fillRect(now, 0, width - now, height);
+    this.#drawMarks(x, ink, scale);
     context.fillStyle = ink.line;
     context.fillRect(now, 0, Math.max(1, Math.round(scale)), height);
   }
@@ -166,20 +167,35 @@ export class Spectrogram {
 
   #drawMarks(x, ink, scale) {
     const context = this.#context;
+    const { width, height } = this.#canvas;
     context.font = `${11 * scale}px system-ui, sans-serif`;
     context.textBaseline = "top";
-    for (const { sample, words } of this.#marks) {
+    this.#marks.forEach(({ sample, words }, i) => {
       const left = Math.round(x(sample));
-      if (left < -240 * scale || left > this.#canvas.width) continue;
+      // Each label has the room up to the next mark.
+      const next = this.#marks[i + 1];
+      const room = (next ? Math.round(x(next.sample)) : width) - left - scale;
+      if (left > width || left + room < 0) return;
       context.fillStyle = ink.faint;
-      for (let y = 0; y < this.#canvas.height; y += 6 * scale) context.fillRect(left, y, scale, 3 * scale);
-      const metrics = context.measureText(words);
+      for (let y = 0; y < height; y += 6 * scale) context.fillRect(left, y, scale, 3 * scale);
+      const label = fitted(context, words, room - 14 * scale);
+      if (!label) return;
       context.fillStyle = ink.shade;
-      context.fillRect(left + scale, 8 * scale, metrics.width + 12 * scale, 19 * scale);
+      context.fillRect(left + scale, 8 * scale, context.measureText(label).width + 12 * scale, 19 * scale);
       context.fillStyle = ink.line;
-      context.fillText(words, left + 7 * scale, 12 * scale);
-    }
+      context.fillText(label, left + 7 * scale, 12 * scale);
+    });
   }
+}
+
+/** As many of the words as there is room for. */
+function fitted(context, words, room) {
+  if (context.measureText(words).width <= room) return words;
+  for (let length = words.length - 1; length >= 3; length--) {
+    const label = `${words.slice(0, length).trimEnd()}…`;
+    if (context.measureText(label).width <= room) return label;
+  }
+  return "";
 }
 
 function css(pixel) {
