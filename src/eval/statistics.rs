@@ -19,6 +19,8 @@ const SILENT_FRAME: f32 = 1e-6;
 /// Tempi that are looked for, in beats per minute: the range of the `bpm` control.
 const TEMPI: (f32, f32) = (60.0, 200.0);
 
+/// Attacks a second below which no tempo is looked for.
+const SLOWEST_BEAT: f32 = 0.5;
 /// Weights of the neighbours in the flux of which the tempo is sought.
 const SMOOTHING: [f32; 5] = [1.0 / 9.0, 2.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0, 1.0 / 9.0];
 
@@ -66,6 +68,7 @@ impl Statistics {
         let (flatness, centroid_hz) = spectrum(sound);
         let flux = flux(sound);
         let seconds = sound.len() as f32 / SAMPLE_RATE as f32;
+        let onsets_per_s = if seconds > 0.0 { onsets(&flux).len() as f32 / seconds } else { 0.0 };
         Self {
             seconds,
             rms_dbfs: (20.0 * rms.log10()).max(f64::from(FLOOR_DBFS)) as f32,
@@ -73,8 +76,9 @@ impl Statistics {
             crest_db: if rms > 0.0 { (20.0 * (peak / rms).log10()) as f32 } else { 0.0 },
             flatness,
             centroid_hz,
-            onsets_per_s: if seconds > 0.0 { onsets(&flux).len() as f32 / seconds } else { 0.0 },
-            tempo_bpm: tempo(&flux),
+            onsets_per_s,
+            // What has hardly an attack has no beat, whatever its swelling looks like.
+            tempo_bpm: if onsets_per_s >= SLOWEST_BEAT { tempo(&flux) } else { None },
             width: if energy > 0.0 { (side / energy) as f32 } else { 0.0 },
             clipped: (both().filter(|x| x.abs() >= 0.999).count() as f64 / samples) as f32,
             not_finite: sound.left.iter().chain(&sound.right).filter(|x| !x.is_finite()).count(),
@@ -167,8 +171,8 @@ fn median(mut values: Vec<f32>) -> f32 {
 }
 
 /// The lag at which the flux is most like itself, preferring lags near 120 beats per minute by a log-normal weight of one
-/// octave (Ellis 2007, "Beat Tracking by Dynamic Programming"): above 170 the half of the tempo is as good an answer. `None` if the likeness is under 0.2 or two periods of
-/// the slowest tempo do not fit.
+/// octave (Ellis 2007, "Beat Tracking by Dynamic Programming"): above 170 the half of the tempo is as good an answer. `None`
+/// if there is no peak, its likeness is under 0.2, or two periods of the slowest tempo do not fit.
 fn tempo(flux: &[f32]) -> Option<f32> {
     let mean = flux.iter().sum::<f32>() / flux.len().max(1) as f32;
     // Smoothed over five frames, so that a period between two whole lags is as like itself as a whole one.
@@ -184,8 +188,10 @@ fn tempo(flux: &[f32]) -> Option<f32> {
     }
     let energy = likeness(0);
     let weight = |lag: usize| (-0.5 * (lag_of(120.0) / lag as f32).log2().powi(2)).exp();
-    let best = (shortest..=longest).max_by(|&a, &b| (likeness(a) * weight(a)).total_cmp(&(likeness(b) * weight(b))))?;
-    let [before, peak, behind] = [best - 1, best, best + 1].map(likeness);
+    let likenesses: Vec<f32> = (shortest - 1..=longest + 1).map(likeness).collect();
+    let peaks = likenesses.windows(3).zip(shortest..).filter(|(l, _)| l[0] <= l[1] && l[1] >= l[2]);
+    let (around, best) = peaks.max_by(|(a, i), (b, j)| (a[1] * weight(*i)).total_cmp(&(b[1] * weight(*j))))?;
+    let &[before, peak, behind] = around else { return None };
     if energy < 1e-6 || peak < 0.2 * energy {
         return None;
     }
@@ -198,6 +204,8 @@ fn tempo(flux: &[f32]) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::Controls;
+    use crate::corpus;
     use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -266,6 +274,16 @@ mod tests {
         }
         let s = Statistics::of(&mono(samples));
         assert!((s.onsets_per_s - 2.0).abs() < 0.15, "{s:?}");
+    }
+
+    #[test]
+    fn drums_keep_their_tempo() {
+        let drums = corpus::kind_named("drums").unwrap();
+        for bpm in [92.0, 118.0, 151.0] {
+            let controls = Controls { bpm: Some(bpm), ..Controls::default() };
+            let s = Statistics::of(&corpus::clip_with(&[(drums, 1.0)], &controls, 7, 8.0).pcm);
+            assert!((s.tempo_bpm.unwrap() / bpm - 1.0).abs() < 0.02, "{bpm}: {s:?}");
+        }
     }
 
     #[test]
