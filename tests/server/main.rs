@@ -3,6 +3,7 @@
 mod bad_input;
 mod http;
 mod isolation;
+mod real;
 mod scenarios;
 mod standin;
 mod stream;
