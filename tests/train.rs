@@ -73,5 +73,5 @@ fn errors_are_clear() {
     assert!(said("codec", &["--size", "huge"]).contains("--size huge"));
     assert!(said("teacher", &["--steps", "1"]).contains("model.json"));
     assert!(said("codec", &[&CODEC[..], &["--steps", "0"]].concat()).contains("steps"));
-    assert!(said("codec", &["--batch", "5"]).contains("--parts"));
+    assert!(said("codec", &["--parts", "3"]).contains("--parts"));
 }

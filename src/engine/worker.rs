@@ -190,7 +190,11 @@ impl<R: Renderer> Worker<R> {
             Command::Apply { id, change, event_id } => {
                 let Some(stream) = self.streams.get_mut(&id) else { return };
                 let renderer = &mut self.renderer;
-                if let Err(error) = caught(|| Ok(stream.apply(renderer, *change))) {
+                let apply = || {
+                    stream.apply(renderer, *change);
+                    Ok(())
+                };
+                if let Err(error) = caught(apply) {
                     return self.fail(id, error);
                 }
                 let applied = StreamEvent::Applied { event_id, at_sample: stream.timeline.generated() };

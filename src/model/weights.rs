@@ -48,7 +48,9 @@ pub fn write(path: &Path, tensors: &HashMap<String, Tensor>, dtype: DType) -> Re
         .map(|(name, t)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(&Device::Cpu)?.contiguous()?)))
         .collect::<candle_core::Result<HashMap<_, _>>>()
         .map_err(failed)?;
+    let bytes = safetensors::serialize(&tensors, None)
+        .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: e.to_string() })?;
     let partial = path.with_extension("partial");
-    candle_core::safetensors::save(&tensors, &partial).map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
+    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|source| ModelError::Io { path: path.to_owned(), source })
 }

@@ -211,7 +211,7 @@ pub fn train(
         let mean = progress.window.mean("loss").unwrap_or(loss);
         bar.set_message(format!("loss {mean:.4}, {rate:.1} samples/s"));
         bar.set_position(progress.step);
-        if progress.step % log_every == 0 || progress.step == options.schedule.steps {
+        if progress.step.is_multiple_of(log_every) || progress.step == options.schedule.steps {
             let Progress { step, samples, seconds, skipped, .. } = *progress;
             log.write(&Row { step, samples, seconds, learning_rate: lr, skipped }, &progress.window)?;
             tracing::info!(step, loss = mean, samples_per_second = rate, "trained");
@@ -261,7 +261,7 @@ fn progress_bar(options: &Options, step: u64) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::checkpoint::Role;
+    use crate::train::checkpoint::{Role, rng};
     use crate::train::schedule::Schedule;
     use candle_core::Device;
     use rand::Rng;
