@@ -10,6 +10,8 @@ pub struct ModelInfo {
     pub name: String,
     /// One line about it.
     pub description: String,
+    /// Prompts that it knows well, one a kind of sound.
+    pub prompts: Vec<String>,
     /// Licence of the weights, an SPDX expression.
     pub licence: String,
     /// Samples per second.
@@ -47,10 +49,11 @@ impl ModelInfo {
         ];
         let obeyed = trained.into_iter().filter(|(name, _)| spec.controls.iter().any(|known| known == name));
         controls.extend(obeyed.map(|(name, range)| control(name, range, None)));
-        let prompts: Vec<&str> = spec.kinds.iter().map(|kind| kind.prompt.as_str()).collect();
+        let prompts: Vec<String> = spec.kinds.iter().map(|kind| kind.prompt.clone()).collect();
         Self {
             name: spec.name.clone(),
-            description: prompts.join(", "),
+            description: format!("{} kinds of sound and their mixtures", prompts.len()),
+            prompts,
             licence: spec.licence.clone(),
             sample_rate: spec.sample_rate,
             chunk_samples: spec.chunk_samples(),

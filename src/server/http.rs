@@ -110,6 +110,7 @@ async fn models(State(app): State<Arc<App>>) -> Response {
     let model = json!({
         "name": info.name,
         "description": info.description,
+        "prompts": info.prompts,
         "licence": info.licence,
         "sample_rate": info.sample_rate,
         "chunk_samples": info.chunk_samples,

@@ -18,7 +18,7 @@ mod state;
 pub mod student;
 pub mod teacher;
 pub mod trainer;
-mod weight;
+pub(crate) mod weight;
 
 use std::path::PathBuf;
 

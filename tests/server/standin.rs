@@ -119,6 +119,7 @@ pub fn model() -> Loaded<Standin> {
     let info = ModelInfo {
         name: "standin".into(),
         description: "A sine over noise".into(),
+        prompts: vec!["rain".into(), "bells".into()],
         licence: "MIT OR Apache-2.0".into(),
         sample_rate: SAMPLE_RATE,
         chunk_samples: CHUNK,
