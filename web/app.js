@@ -61,6 +61,7 @@ twostep.addEventListener("state", ({ detail: state }) => {
   reset.disabled = state !== "playing" && state !== "paused";
   record.disabled = !recorder && stop.disabled;
   at("spoken").textContent = SPOKEN[state];
+  if (state === "connecting") figures.clear();
   if (state === "playing") animate();
 });
 

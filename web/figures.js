@@ -37,6 +37,15 @@ export class Figures {
     if (output.textContent !== words) output.textContent = words;
   }
 
+  /** Forgets every figure: a new session begins. */
+  clear() {
+    for (const output of Object.values(this.#outputs)) {
+      output.textContent = "–";
+      output.classList.remove("warn");
+      delete output.dataset.value;
+    }
+  }
+
   /** Makes a figure stand out, for something that should not be. */
   warn(name, on) {
     this.#outputs[name].classList.toggle("warn", on);

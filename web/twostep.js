@@ -266,7 +266,11 @@ export class Twostep extends EventTarget {
 
   async #makeNode() {
     const context = this.#context;
-    await context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
+    try {
+      await context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
+    } catch {
+      throw new UnavailableError("The server does not answer: the player could not be loaded.");
+    }
     const node = new AudioWorkletNode(context, "twostep-player", { numberOfInputs: 0, outputChannelCount: [2] });
     node.port.onmessage = ({ data }) => this.#fromPlayer(data);
     node.onprocessorerror = () => this.#emit("error", { code: "player_failed", message: "The audio thread failed." });
