@@ -182,6 +182,7 @@ try {
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   const { models: [model] } = await answer.json();
   document.querySelector("[data-model]").textContent = model.name;
+  prompts.ideas = model.prompts;
   showControls(model.controls);
 } catch {
   invite("No sound yet.", "The server does not answer. Is it running?");

@@ -10,6 +10,7 @@ const STRIPS = 8;
 const HUES = 6;
 
 export class Prompts {
+  #root;
   #list;
   #template;
   #onchange;
@@ -25,6 +26,7 @@ export class Prompts {
    * @param {(prompts: {text: string, weight: number}[]) => void} onchange
    */
   constructor(root, onchange) {
+    this.#root = root;
     this.#list = root.querySelector(".strips");
     this.#template = root.querySelector("template");
     this.#onchange = onchange;
@@ -42,6 +44,15 @@ export class Prompts {
     for (const radio of root.querySelectorAll("[name=morph]")) {
       radio.addEventListener("change", () => (this.#morphSeconds = Number(radio.value)));
     }
+  }
+
+  /**
+   * Offers prompts that the model knows, one click each.
+   * @param {string[]} ideas
+   */
+  set ideas(ideas) {
+    const button = (text) => Object.assign(document.createElement("button"), { type: "button", textContent: text });
+    this.#root.querySelector(".ideas").replaceChildren(...ideas.map(button));
   }
 
   /** The model's limits. */

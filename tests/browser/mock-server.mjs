@@ -39,7 +39,7 @@ export async function startMock(faults = {}) {
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://mock");
     const json = (body) => response.setHeader("content-type", "application/json").end(JSON.stringify(body));
-    if (pathname === "/v1/models") return json({ models: [{ name: "mock", controls: CONTROLS }] });
+    if (pathname === "/v1/models") return json({ models: [{ name: "mock", prompts: ["rain", "bells"], controls: CONTROLS }] });
     if (pathname === "/v1/capacity") return json({ ready: true, listeners: faults.full ? 8 : clients.size, max_listeners: 8 });
     const path = pathname === "/" ? "/index.html" : pathname;
     try {
