@@ -17,7 +17,7 @@ const figures = new Figures(at("figures"));
 const spectrogram = new Spectrogram(at("waterfall"));
 const controls = new Controls(at("controls"), (change) => twostep.setConfig(change));
 const prompts = new Prompts(at("mix"), (mix) => twostep.setPrompts(mix));
-prompts.add("rain on a tin roof");
+prompts.add("gentle rain");
 
 /** What the big words over the empty waterfall say; gone once there is something to see. */
 function invite(words, more) {

@@ -131,9 +131,9 @@ export class Spectrogram {
     const x = (sample) => now + ((sample - heard) / rate) * perSecond;
     if (this.#timeline.end === 0) return;
     this.#drawColumns(heard, perSecond / this.#timeline.columnsPerSecond(rate), now);
-    this.#drawAxis(ink, scale);
     context.fillStyle = ink.veil;
     context.fillRect(now, 0, width - now, height);
+    this.#drawAxis(ink, scale);
     this.#drawMarks(x, ink, scale);
     context.fillStyle = ink.line;
     context.fillRect(now, 0, Math.max(1, Math.round(scale)), height);
@@ -152,17 +152,20 @@ export class Spectrogram {
     this.#context.drawImage(this.#ring, first % COLUMNS, 0, span, this.#rows, x, 0, span * perColumn, height);
   }
 
+  /** On the right, where the picture is pale and words can be read. */
   #drawAxis(ink, scale) {
     const context = this.#context;
+    const { width, height } = this.#canvas;
     context.font = `${10 * scale}px ui-monospace, monospace`;
     context.textBaseline = "middle";
-    context.textAlign = "left";
-    context.fillStyle = ink.faint;
+    context.textAlign = "right";
+    context.fillStyle = ink.line;
     for (const hz of TICKS_HZ) {
-      const y = this.#canvas.height * (1 - Math.log1p(hz / AXIS_HZ) / Math.log1p(TOP_HZ / AXIS_HZ));
-      context.fillRect(0, Math.round(y), 6 * scale, Math.max(1, scale / 2));
-      context.fillText(hz < 1000 ? `${hz} Hz` : `${hz / 1000} kHz`, 11 * scale, y);
+      const y = height * (1 - Math.log1p(hz / AXIS_HZ) / Math.log1p(TOP_HZ / AXIS_HZ));
+      context.fillRect(width - 6 * scale, Math.round(y), 6 * scale, Math.max(1, scale / 2));
+      context.fillText(hz < 1000 ? `${hz} Hz` : `${hz / 1000} kHz`, width - 10 * scale, y);
     }
+    context.textAlign = "left";
   }
 
   #drawMarks(x, ink, scale) {

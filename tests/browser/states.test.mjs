@@ -61,7 +61,7 @@ test("a close is put in words, sound fades, and play begins a new session with t
   await until(() => mock.clients.size === 0);
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
-  assert.deepEqual(sent("session.start")[0].prompts, [{ text: "rain on a tin roof", weight: 1 }]);
+  assert.deepEqual(sent("session.start")[0].prompts, [{ text: "gentle rain", weight: 1 }]);
   assert.deepEqual(view.complaints, []);
 });
 
@@ -124,9 +124,9 @@ test("a morph sends the way and not only its end", async () => {
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.2);
   await view.page.getByText("4 s", { exact: true }).click();
-  await view.page.getByRole("button", { name: "ocean waves" }).click();
+  await view.page.getByRole("button", { name: "bells" }).click();
   await until(() => sent("prompts.set").length >= 4);
-  const shares = sent("prompts.set").map(({ prompts }) => prompts.find(({ text }) => text === "ocean waves")?.weight ?? 0);
+  const shares = sent("prompts.set").map(({ prompts }) => prompts.find(({ text }) => text === "bells")?.weight ?? 0);
   for (let i = 1; i < shares.length; i++) assert.ok(shares[i] > shares[i - 1], shares.join(" "));
   assert.ok(shares.at(-1) < 0.5);
 });
