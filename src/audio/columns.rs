@@ -40,6 +40,12 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     (0..COLUMN_ROWS).map(row).collect()
 });
 
+/// The row, not rounded, at which a frequency is displayed.
+pub fn column_row(hz: f64) -> f64 {
+    let warp = |hz: f64| (1.0 + hz / 500.0).ln();
+    warp(hz) / warp(f64::from(TOP_HZ)) * COLUMN_ROWS as f64
+}
+
 /// Display columns of `frames`, (frames, [`FRAME_VALUES`]) row-major: [`COLUMN_ROWS`] bytes a frame, lowest frequency
 /// first, the level of both channels together from -90 dBFS (0) to 0 dBFS (255). The rows are equally spaced in
 /// `ln(1 + f / 500 Hz)` up to 22 kHz.

@@ -2,22 +2,31 @@
 
 mod bands;
 mod columns;
+mod error;
 mod noise;
 mod phase;
+mod resample;
 mod spectrogram;
 #[cfg(test)]
 pub(crate) mod synthetic;
+mod texture;
 mod vocoder;
+mod wav;
 
 pub use bands::{BANDS, LINEAR_BINS, STEREO_BANDS};
-pub use columns::{COLUMN_ROWS, columns};
+pub use columns::{COLUMN_ROWS, column_row, columns};
+pub use error::AudioError;
+pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
 pub use vocoder::Vocoder;
+pub use wav::{WavWriter, pcm16, read_wav, wav_header};
 
 /// Samples per second of everything the models hear and make.
 pub const SAMPLE_RATE: u32 = 48_000;
 /// Samples from one spectrogram frame to the next (93.75 frames a second).
 pub const HOP: usize = 512;
+/// Sample rates that sound can be delivered in or read from, in Hz.
+pub const RATES: std::ops::RangeInclusive<u32> = 8_000..=96_000;
 
 /// Stereo PCM, two channels of equal length; full scale is ±1.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -20,6 +20,8 @@ pub(super) enum Purpose {
     Noise = 2,
     /// Phase differences between the channels.
     Difference = 3,
+    /// The noise of the linear bins.
+    Texture = 4,
 }
 
 /// A counter-based source: the numbers of a frame depend on (seed, purpose, frame) alone.

@@ -13,7 +13,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::f32::consts::{PI, TAU};
+use std::f32::consts::TAU;
 
 use super::HOP;
 use super::bands::{LINEAR_BINS, LONG};
@@ -134,6 +134,7 @@ fn wrap(phase: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f32::consts::PI;
 
     #[test]
     fn a_steady_partial_advances_by_its_own_frequency() {

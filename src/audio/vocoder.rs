@@ -1,8 +1,9 @@
 //! The weightless vocoder: a spectrogram back into sound.
 //!
 //! Below 4 kHz the magnitudes get phases by integration ([`super::phase`]), one phase for both channels so that a panned
-//! partial stays where it is; where the coherence says that the channels differ, their phases are turned apart.
-//! Above 4 kHz it is white noise in the shape of the bands ([`super::noise`]).
+//! partial stays where it is; where the coherence says that the channels differ, their phases are turned apart. Where
+//! the spectrogram is a plain ([`super::texture`]) it is made into Gaussian noise instead. Above 4 kHz everything is
+//! white noise in the shape of the bands ([`super::noise`]).
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::bands::{
 use super::noise::{BandFrame, FrameNoise, Purpose, ShapedNoise, inverse, uniform};
 use super::phase::{Bins, PhaseIntegrator};
 use super::spectrogram::{BAND_FLOOR, FRAME_VALUES, LINEAR_FLOOR, Spectrogram, layout};
+use super::texture::Texture;
 use super::{HOP, Stereo};
 
 /// The loudest a value may ask for, 12 dB above full scale: what is decoded from nonsense must not blow up.
@@ -23,6 +25,9 @@ const CEILING: f32 = 4.0;
 const SLOPE_FLOOR: f32 = 1e-5;
 /// Sum of the squared Hann windows that overlap at any sample.
 const OVERLAP: f32 = 1.5;
+/// Power of the noise that a plain of the spectrogram stands for, relative to its level: the median of a noisy bin's power,
+/// which is what a codec trained on absolute errors gives, is `ln 2` of the mean.
+const PLAIN_POWER: f32 = 1.0 / std::f32::consts::LN_2;
 /// Bins from one node of the pattern of phase differences to the next.
 const NODE_BINS: usize = 6;
 /// Frames from one node of that pattern to the next.
@@ -36,6 +41,8 @@ struct Frame {
     magnitudes: Bins,
     /// Log magnitudes for the phase gradient.
     levels: Bins,
+    /// Log magnitudes as given, for the texture.
+    given: Bins,
     bands: [f32; BANDS],
     pan: [f32; STEREO_BANDS],
     coherence: [f32; STEREO_BANDS],
@@ -47,12 +54,13 @@ impl Frame {
     fn new(values: &[f32]) -> Self {
         let within = |value: f32, low: f32, high: f32| value.max(low).min(high);
         let linear = &values[layout::LINEAR];
-        let magnitudes: Bins =
-            std::array::from_fn(|k| (within(linear[k], LINEAR_FLOOR.ln(), CEILING.ln()).exp() - LINEAR_FLOOR).max(0.0));
+        let given: Bins = std::array::from_fn(|k| within(linear[k], LINEAR_FLOOR.ln(), CEILING.ln()));
+        let magnitudes = given.map(|v| (v.exp() - LINEAR_FLOOR).max(0.0));
         let (bands, pan, coherence) = (&values[layout::BAND], &values[layout::PAN], &values[layout::COHERENCE]);
         Self {
             levels: magnitudes.map(|m| (m + SLOPE_FLOOR).ln()),
             magnitudes,
+            given,
             bands: std::array::from_fn(|b| within(bands[b], 0.5 * BAND_FLOOR.ln(), CEILING.ln())),
             pan: std::array::from_fn(|b| if pan[b].is_nan() { 0.0 } else { within(pan[b], -1.0, 1.0) }),
             coherence: std::array::from_fn(
@@ -76,14 +84,15 @@ struct Tables {
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
 ///
-/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first [`LONG`]` / 2` samples and out over the
-/// last, as if silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and
-/// coherences kept in range, and what is not a number counts as silence.
+/// Frame `n` is centred on sample `n * HOP`. The sound fades in over the first 1024 samples and out over the last, as if
+/// silence lay around it. Output is finite whatever the input: levels above +12 dBFS are held there, pans and coherences
+/// kept in range, and what is not a number counts as silence.
 #[derive(Clone)]
 pub struct Vocoder {
     tables: Arc<Tables>,
     random: FrameNoise,
     integrator: PhaseIntegrator,
+    texture: Texture,
     noise: ShapedNoise,
     /// The last frame received: it waits for the one behind it.
     waiting: Option<Frame>,
@@ -114,6 +123,7 @@ impl Vocoder {
         Self {
             random,
             integrator: PhaseIntegrator::new(SLOPE_FLOOR.ln()),
+            texture: Texture::new(LINEAR_FLOOR.ln()),
             noise,
             waiting: None,
             made: 0,
@@ -175,6 +185,11 @@ impl Vocoder {
         let mut rng = self.random.frame(Purpose::Phase, self.made);
         let random: Bins = std::array::from_fn(|_| std::f32::consts::PI * uniform(&mut rng));
         let differences = self.differences();
+        let noisy = self.texture.step(&frame.given, &next.given);
+        let mut rng = self.random.frame(Purpose::Texture, self.made);
+        // Twice what a partial needs, for frames of independent noise add up in power, not in amplitude; real and
+        // imaginary part, uniform on -1..1, have the power 2/3.
+        let unit = 2.0 * (1.5 * PLAIN_POWER).sqrt();
         let phases = self.integrator.step(&frame.levels, &next.levels, &random);
 
         // How loud each stereo band is decides between neighbours: a silent one has no pan of its own.
@@ -197,8 +212,12 @@ impl Vocoder {
             // The transform counts from the window's first sample, the phases from its centre.
             let level = if k % 2 == 0 { level } else { -level };
             let (left, right) = (level * (1.0 - pan).max(0.0).sqrt(), level * (1.0 + pan).max(0.0).sqrt());
-            self.spectra[0][k] = Complex32::from_polar(1.0, phases[k] + turn) * left;
-            self.spectra[1][k] = Complex32::from_polar(1.0, phases[k] - turn) * right;
+            let (line, noise) = ((1.0 - noisy[k]).sqrt(), unit * noisy[k].sqrt());
+            let mut source = || Complex32::new(uniform(&mut rng), uniform(&mut rng)) * noise;
+            let (same, other) =
+                (source() * (0.5 + 0.5 * coherence).sqrt(), source() * (0.5 - 0.5 * coherence).max(0.0).sqrt());
+            self.spectra[0][k] = (Complex32::from_polar(line, phases[k] + turn) + same + other) * left;
+            self.spectra[1][k] = (Complex32::from_polar(line, phases[k] - turn) + same - other) * right;
         }
         for (spectrum, channel) in self.spectra.iter_mut().zip(&mut self.overlap) {
             spectrum[0].im = 0.0;
@@ -332,6 +351,42 @@ mod tests {
             let db = 20.0 * (rms(&out.left) / rms(&pcm.left)).log10();
             assert!(db.abs() < 1.0, "level {db} dB");
         }
+    }
+
+    /// The spectrogram of noise as a codec trained on absolute errors gives it: a local median.
+    fn plain(spectrogram: &Spectrogram, reach: usize) -> Spectrogram {
+        let mut out = spectrogram.clone();
+        for (n, frame) in out.values.chunks_exact_mut(FRAME_VALUES).enumerate() {
+            let times = n.saturating_sub(reach)..(n + reach + 1).min(spectrogram.frames());
+            for (k, value) in frame[layout::LINEAR].iter_mut().enumerate() {
+                let bins = k.saturating_sub(reach)..(k + reach + 1).min(LINEAR_BINS);
+                let mut around: Vec<f32> =
+                    times.clone().flat_map(|m| &spectrogram.frame(m)[bins.clone()]).copied().collect();
+                let middle = around.len() / 2;
+                *value = *around.select_nth_unstable_by(middle, f32::total_cmp).1;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_plain_becomes_natural_noise() {
+        let original = noise(1, 0.1, 2 * SECOND);
+        let spectrogram = plain(&Analyser::new().forward(&pan(&original, 0.0)), 4);
+        let out = Vocoder::new(7).forward(&spectrogram);
+        let (want, got) = (magnitudes(&pan(&original, 0.0).left), magnitudes(&out.left));
+        let db = |m: &[f32]| 10.0 * (m.iter().map(|m| m * m).sum::<f32>() / m.len() as f32).log10();
+        assert!((db(&want) - db(&got)).abs() < 0.5, "level {} instead of {} dB", db(&got), db(&want));
+        // The level of a bin of Gaussian noise has a deviation of 5.57 dB, and knows nothing of the bin four away.
+        let levels: Vec<f32> = got.iter().map(|m| 20.0 * m.max(1e-6).log10()).collect();
+        let mean = levels.iter().sum::<f32>() / levels.len() as f32;
+        let product = |lag: usize| {
+            let rows = levels.chunks_exact(LINEAR_BINS).flat_map(|row| row.iter().zip(&row[lag..]));
+            rows.map(|(a, b)| (a - mean) * (b - mean)).sum::<f32>() / levels.len() as f32
+        };
+        let (deviation, across) = (product(0).sqrt(), product(4) / product(0));
+        assert!((deviation - 5.57).abs() < 0.4, "deviation {deviation} dB");
+        assert!(across.abs() < 0.05, "correlation {across} across bins");
     }
 
     #[test]

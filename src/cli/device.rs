@@ -16,7 +16,9 @@ impl DeviceArg {
     pub fn open(&self) -> anyhow::Result<Device> {
         let device = match self.device.as_str() {
             "cpu" => Device::Cpu,
-            "auto" if cfg!(feature = "cuda") && candle_core::utils::cuda_is_available() => cuda(0).unwrap_or(Device::Cpu),
+            "auto" if cfg!(feature = "cuda") && candle_core::utils::cuda_is_available() => {
+                cuda(0).unwrap_or(Device::Cpu)
+            }
             "auto" => Device::Cpu,
             name => match name.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(ordinal)) => cuda(ordinal)?,

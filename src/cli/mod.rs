@@ -1,7 +1,15 @@
 //! The command line, one file a subcommand. Every flag is also an environment variable `TWOSTEP_*`.
 
+mod asked;
+mod bench;
 mod corpus;
 mod device;
+mod eval;
+mod generate;
+mod model;
+mod models;
+mod picture;
+mod serve;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +28,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve the page and live streams to browsers
+    Serve(serve::ServeArgs),
+    /// Render a prompt to a WAV file
+    Generate(generate::Generate),
+    /// List the models in a folder
+    Models(models::Models),
+    /// Time every stage of a chunk on this machine
+    Bench(bench::Bench),
+    /// Compare generated sound with the training sounds
+    Eval(eval::Eval),
     /// Export the procedural training sounds as WAV files with captions
     Corpus(corpus::Corpus),
     /// Train a model of your own, stage by stage
@@ -32,6 +50,11 @@ impl Cli {
         let filter = EnvFilter::try_new(&self.log).map_err(|e| anyhow::anyhow!("--log {}: {e}", self.log))?;
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
         match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Generate(generate) => generate.run(),
+            Command::Models(models) => models.run(),
+            Command::Bench(bench) => bench.run(),
+            Command::Eval(eval) => eval.run(),
             Command::Corpus(corpus) => corpus.run(),
             Command::Train(train) => train.run(),
         }

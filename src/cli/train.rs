@@ -65,6 +65,9 @@ struct Common {
     /// Samples a step
     #[arg(long, env = "TWOSTEP_BATCH")]
     batch: Option<usize>,
+    /// Parts of a step that are computed side by side: as many as cores on a CPU, one on a GPU
+    #[arg(long, env = "TWOSTEP_PARTS", default_value_t = 2)]
+    parts: usize,
     /// Learning rate of the plateau
     #[arg(long, env = "TWOSTEP_LR")]
     lr: Option<f64>,
@@ -104,7 +107,9 @@ impl Train {
                     true => (0..KINDS.len()).collect(),
                     false => kinds
                         .iter()
-                        .map(|name| kind_named(name).ok_or_else(|| anyhow::anyhow!("--kinds: there is no kind {name:?}")))
+                        .map(|name| {
+                            kind_named(name).ok_or_else(|| anyhow::anyhow!("--kinds: there is no kind {name:?}"))
+                        })
                         .collect::<anyhow::Result<Vec<_>>>()?,
                 };
                 let sizes = match size.as_str() {
@@ -150,9 +155,16 @@ impl Common {
         };
         let options = Options {
             schedule,
-            adamw: AdamWOptions { beta1: 0.9, beta2: 0.99, weight_decay: 0.0, clip: Some(habits.clip), ..Default::default() },
+            adamw: AdamWOptions {
+                beta1: 0.9,
+                beta2: 0.99,
+                weight_decay: 0.0,
+                clip: Some(habits.clip),
+                ..Default::default()
+            },
             sigma_rel: 0.1,
             seed: self.seed,
+            parts: self.parts,
             log_every: 25,
             time_limit: self.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0))),
             ..Options::default()
@@ -161,7 +173,11 @@ impl Common {
         let raised = stop.clone();
         ctrlc::set_handler(move || raised.store(true, Ordering::Relaxed))?;
         let device = self.device.open()?;
-        let batch = self.batch.unwrap_or(habits.batch).max(1);
+        let batch = self.batch.unwrap_or(habits.batch);
+        if self.parts == 0 || batch == 0 || batch % self.parts != 0 {
+            anyhow::bail!("--batch {batch}: must be a multiple of --parts {}", self.parts);
+        }
+        let batch = batch / self.parts;
         let stage = Stage {
             work: &self.work,
             clips: self.clips,
@@ -176,7 +192,13 @@ impl Common {
         let t = summary.timing;
         println!(
             "{} steps, {} samples, {:.0} s in all; {:.0} ms a step here ({:.0} forward, {:.0} backward, {:.0} optimiser)",
-            summary.steps, summary.samples, summary.seconds, t.total(), t.forward, t.backward, t.optimiser
+            summary.steps,
+            summary.samples,
+            summary.seconds,
+            t.total(),
+            t.forward,
+            t.backward,
+            t.optimiser
         );
         if summary.outcome != Outcome::Finished {
             println!("not finished: go on with --resume");

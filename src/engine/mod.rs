@@ -1,4 +1,29 @@
 //! Real-time generation for many listeners on one device. The engine knows no socket and no JSON.
+//!
+//! ```text
+//! Admission::open --> StreamControl --commands--> worker thread: scheduler picks the due streams, renderer makes a chunk of each
+//!                 \\-> StreamOutput <--chunks-----/
+//! ```
+//!
+//! * [`model`]: what a model says of itself; [`Renderer`]: what makes its sound
+//! * [`stream`]: one listener's timeline; [`scheduler`]: which streams are due; [`worker`]: the thread that owns the device
+//! * [`handle`]: the asynchronous side, for servers
+
+pub mod handle;
+pub mod metrics;
+pub mod model;
+pub mod offline;
+pub mod render;
+pub mod scheduler;
+pub mod stream;
+pub mod worker;
+
+pub use handle::{Admission, Engine, EngineConfig, EngineError, Readiness, StreamControl, StreamOutput};
+pub use metrics::EngineMetrics;
+pub use model::{ControlInfo, ControlRange, ControlValue, ModelInfo, PromptCheck, Vocabulary};
+pub use render::ModelRenderer;
+pub use stream::{Pace, Transport};
+pub use worker::{Change, RenderedChunk, StreamError, StreamEvent};
 
 use crate::audio::Stereo;
 use crate::condition::Condition;
@@ -27,8 +52,9 @@ pub struct Due<'a, S, C> {
 /// A chunk is a function of (model, seed, conditions so far, sample index) alone: which other streams share the
 /// tick must not change a bit of it on the CPU.
 pub trait Renderer: Send + 'static {
-    /// Generative state of one stream: seed, chunk index, context latents, decoder and vocoder state.
-    type Stream: Send;
+    /// Generative state of one stream: seed, chunk index, context latents, decoder and vocoder state. It is cloned
+    /// before every chunk, so that a panic in one stream's share of a tick can be undone for the others.
+    type Stream: Clone + Send;
     /// A condition after the text encoder.
     type Prepared: Clone + Send;
 
@@ -51,8 +77,14 @@ pub trait Renderer: Send + 'static {
 pub enum RenderError {
     /// A tensor operation failed.
     #[error("the networks failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Networks(String),
     /// The networks gave a value that is not finite.
     #[error("the networks gave a value that is not finite")]
     NotFinite,
+}
+
+impl From<candle_core::Error> for RenderError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Networks(crate::model::weights::first_line(&error))
+    }
 }

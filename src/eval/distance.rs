@@ -91,7 +91,7 @@ pub fn spectral_convergence(reference: &Stereo, estimate: &Stereo) -> Result<f64
 /// are averaged in groups of four, and each group gives its mean over time, its standard deviation, and the standard
 /// deviation of its difference from frame to frame: `3 * ceil(frame_values / 4)` numbers.
 pub fn features(values: &[f32], frame_values: usize) -> Result<Vec<f64>, DistanceError> {
-    if frame_values == 0 || values.len() % frame_values != 0 || values.len() / frame_values < 2 {
+    if frame_values == 0 || !values.len().is_multiple_of(frame_values) || values.len() / frame_values < 2 {
         return Err(DistanceError::Frames { values: values.len(), frame_values });
     }
     let mean_of = |group: &[f32]| group.iter().map(|&x| f64::from(x)).sum::<f64>() / group.len() as f64;

@@ -1,4 +1,4 @@
-//! Measuring what the models make: signal statistics, distances to real sound, reports, pictures and timings.
+//! Measuring what the models make: signal statistics, distances to real sound, reports with pictures, and timings.
 
 pub mod bench;
 pub mod distance;

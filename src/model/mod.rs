@@ -3,12 +3,14 @@
 mod conditioned;
 pub mod conditioning;
 pub mod frames;
+mod loaded;
 pub mod spec;
 pub mod text;
 pub mod vocabulary;
 pub mod weights;
 
 pub use conditioned::Conditioned;
+pub use loaded::{ChunkInputs, Model};
 pub use spec::ModelSpec;
 
 use std::path::PathBuf;

@@ -174,7 +174,8 @@ impl ModelSpec {
         std::fs::write(&path, text + "\n").map_err(|source| ModelError::Io { path, source })
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether its parts fit each other and this program; if not, the reason names the field.
+    pub(super) fn check(&self) -> Result<(), String> {
         let equal = |field: &str, found: usize, expected: usize| {
             if found == expected { Ok(()) } else { Err(format!("{field} is {found}, this program needs {expected}")) }
         };

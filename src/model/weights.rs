@@ -20,7 +20,10 @@ pub fn read(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Mod
 pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
     let tensors = read(path, device)?;
     if let Some(name) = tensors.iter().find_map(|(name, t)| (!all_finite(t)).then_some(name)) {
-        return Err(ModelError::Weights { path: path.to_owned(), reason: format!("{name} has values that are not finite") });
+        return Err(ModelError::Weights {
+            path: path.to_owned(),
+            reason: format!("{name} has values that are not finite"),
+        });
     }
     Params::load(tensors, DType::F32, device)
         .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) })
@@ -45,7 +48,9 @@ pub fn write(path: &Path, tensors: &HashMap<String, Tensor>, dtype: DType) -> Re
         .map(|(name, t)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(&Device::Cpu)?.contiguous()?)))
         .collect::<candle_core::Result<HashMap<_, _>>>()
         .map_err(failed)?;
+    let bytes = safetensors::serialize(&tensors, None)
+        .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: e.to_string() })?;
     let partial = path.with_extension("partial");
-    candle_core::safetensors::save(&tensors, &partial).map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(|source| ModelError::Io { path: path.to_owned(), source })
+    let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));
+    written.map_err(|source| ModelError::Io { path: path.to_owned(), source })
 }

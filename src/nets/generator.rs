@@ -64,7 +64,7 @@ impl Generator {
     /// Builds it from the parameters at `scope`.
     pub fn new(config: &GeneratorConfig, scope: &mut Scope<'_>) -> Result<Self> {
         let c = config.clone();
-        if c.heads == 0 || c.width % c.heads != 0 {
+        if c.heads == 0 || !c.width.is_multiple_of(c.heads) {
             bail!("generator: a width of {} does not split into {} heads", c.width, c.heads);
         }
         Ok(Self {

@@ -6,7 +6,7 @@
 
 pub mod codec;
 pub mod generator;
-mod layers;
+pub(crate) mod layers;
 pub mod text;
 
 #[cfg(test)]

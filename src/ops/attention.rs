@@ -95,7 +95,7 @@ impl Size {
             sum += *p;
         }
         for p in p {
-            *p = *p / sum;
+            *p /= sum;
         }
     }
 

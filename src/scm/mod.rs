@@ -7,6 +7,8 @@
 pub mod distill;
 pub mod sampler;
 #[cfg(test)]
+mod mixture;
+#[cfg(test)]
 mod toy;
 pub mod trigflow;
 

@@ -193,13 +193,16 @@ fn squares<T: Real>(grad: &Tensor) -> Result<f64> {
     Ok(partial.iter().sum())
 }
 
+/// Blocks of a parameter and of its moments.
+type Updated<'a, T> = ((&'a mut [T], &'a mut [T]), &'a mut [T]);
+
 /// The update in one pass over parameter, moments and gradient.
 fn fused<T: Real>(slot: &Slot, grad: &Tensor, c: Coefficients) -> Result<()> {
     let of = T::from_f64;
     let (beta1, beta2, clip) = (of(c.beta1), of(c.beta2), of(c.clip));
     let (fresh1, fresh2) = (of(1.0 - c.beta1), of(1.0 - c.beta2));
     let (rate, root_correction, eps, keep) = (of(c.rate), of(c.root_correction), of(c.eps), of(c.keep));
-    let block = |(((p, m), v), g): (((&mut [T], &mut [T]), &mut [T]), &[T])| {
+    let block = |(((p, m), v), g): (Updated<'_, T>, &[T])| {
         for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
             let g = g * clip;
             *m = beta1 * *m + fresh1 * g;

@@ -97,8 +97,11 @@ impl Batch {
         let size = self.texts.len();
         let device = self.controls.device();
         // Texts of weight zero fill up, so that all samples have as many.
-        let all: Vec<Words> =
-            self.texts.iter().flat_map(|t| (0..most).map(|i| t.get(i).map_or_else(Vec::new, |t| t.0.clone()))).collect();
+        let all: Vec<Words> = self
+            .texts
+            .iter()
+            .flat_map(|t| (0..most).map(|i| t.get(i).map_or_else(Vec::new, |t| t.0.clone())))
+            .collect();
         let weights: Vec<f32> =
             self.texts.iter().flat_map(|t| (0..most).map(|i| t.get(i).map_or(0.0, |t| t.1))).collect();
         let embeddings = encoder.forward(&all)?.reshape((size, most, ()))?;
@@ -111,8 +114,7 @@ impl Batch {
 
 /// Sets whole rows to zero, the null condition, with this probability.
 pub fn drop_conditions(condition: &Tensor, probability: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let keep: Vec<f32> =
-        (0..condition.dim(0)?).map(|_| if rng.random_bool(probability) { 0.0 } else { 1.0 }).collect();
+    let keep: Vec<f32> = (0..condition.dim(0)?).map(|_| if rng.random_bool(probability) { 0.0 } else { 1.0 }).collect();
     condition.broadcast_mul(&Tensor::from_vec(keep, (condition.dim(0)?, 1), condition.device())?)
 }
 
@@ -120,7 +122,8 @@ pub fn drop_conditions(condition: &Tensor, probability: f64, rng: &mut ChaCha8Rn
 fn draw_texts(label: &Label, rng: &mut ChaCha8Rng) -> Vec<(Words, f32)> {
     let told = draw_controls(&label.controls, rng);
     if label.kinds.len() > 1 && rng.random_bool(0.5) {
-        let each = |&(kind, weight): &(usize, f32)| (tokenise(&corpus::caption(&[(kind, 1.0)], &told, rng), rng), weight);
+        let each =
+            |&(kind, weight): &(usize, f32)| (tokenise(&corpus::caption(&[(kind, 1.0)], &told, rng), rng), weight);
         return label.kinds.iter().map(each).collect();
     }
     let caption = corpus::caption(&label.kinds, &told, rng);

@@ -72,7 +72,7 @@ impl Objective for CodecObjective {
         "codec"
     }
 
-    fn loss(&mut self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
+    fn loss(&self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
         let (loss, decibels) = self.evaluate(rng)?;
         Ok(Report { loss, samples: self.batch, metrics: vec![("error_db", decibels)] })
     }

@@ -180,7 +180,8 @@ pub fn encode(
 /// Standard normal numbers times `std`.
 pub fn normal(rng: &mut impl Rng, std: f64, shape: &[usize], device: &Device) -> Result<Tensor> {
     let count = shape.iter().product();
-    let values: Vec<f32> = (0..count).map(|_| <StandardNormal as Distribution<f32>>::sample(&StandardNormal, rng) * std as f32).collect();
+    let values: Vec<f32> =
+        (0..count).map(|_| <StandardNormal as Distribution<f32>>::sample(&StandardNormal, rng) * std as f32).collect();
     Tensor::from_vec(values, shape, device)
 }
 

@@ -8,16 +8,17 @@ pub mod codec;
 mod curves;
 pub mod data;
 pub mod ema;
+mod gradient;
 mod inplace;
 pub mod log;
 mod options;
 pub mod schedule;
 pub mod stages;
+mod state;
 pub mod student;
 pub mod teacher;
-mod state;
 pub mod trainer;
-mod weight;
+pub(crate) mod weight;
 
 use std::path::PathBuf;
 

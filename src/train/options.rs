@@ -16,6 +16,8 @@ pub struct Options {
     pub sigma_rel: f64,
     /// Seed of all random numbers.
     pub seed: u64,
+    /// Parts of a step that are computed side by side, each with the objective's own batch.
+    pub parts: usize,
     /// Whatever else decides the result (network, batch, data); resuming with another value is refused.
     pub config: serde_json::Value,
     /// Steps a row of the log covers.
@@ -37,6 +39,7 @@ impl Default for Options {
             adamw: AdamWOptions::default(),
             sigma_rel: 0.05,
             seed: 0,
+            parts: 1,
             config: serde_json::Value::Null,
             log_every: 50,
             checkpoint_every: Duration::from_secs(300),

@@ -33,7 +33,7 @@ pub struct Stage<'a> {
     pub clips: usize,
     /// Seconds a clip.
     pub clip_seconds: f64,
-    /// Samples a step.
+    /// Samples a part of a step.
     pub batch: usize,
     /// Schedule, optimiser, log; its `seed` is that of data and initial weights too.
     pub options: Options,
@@ -51,15 +51,14 @@ const CODEC_WINDOW: usize = 128;
 impl Stage<'_> {
     /// Trains the codec for these kinds (indices into [`KINDS`]).
     pub fn codec(&self, name: &str, sizes: Sizes, kinds: &[usize]) -> Result<Summary, StageError> {
-        std::fs::create_dir_all(self.work)
-            .map_err(|source| TrainError::Io { path: self.work.to_owned(), source })?;
+        std::fs::create_dir_all(self.work).map_err(|source| TrainError::Io { path: self.work.to_owned(), source })?;
         let known = || kinds.iter().filter_map(|&kind| KINDS.get(kind));
         let named = known().map(|k| KindSpec { name: k.name.to_owned(), prompt: k.prompt.to_owned() }).collect();
         let mut spec = ModelSpec::new(name, sizes, named, corpus::vocabulary(known()), controls(known()));
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
         let clips = self.synthesise(kinds);
-        let mut objective = CodecObjective::new(&spec.codec, &mut params, clips, self.batch, CODEC_WINDOW)?;
-        let summary = self.run(&mut objective, &params, &spec)?;
+        let objective = CodecObjective::new(&spec.codec, &mut params, clips, self.batch, CODEC_WINDOW)?;
+        let summary = self.run(&objective, &params, &spec)?;
         let clips = objective.into_clips();
 
         // The latents' statistics belong to the averaged encoder.
@@ -80,8 +79,8 @@ impl Stage<'_> {
         let mut spec = ModelSpec::read(self.work)?;
         let clips = self.latents(&spec)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        let mut objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, clips, self.batch)?;
-        let summary = self.run(&mut objective, &params, &spec)?;
+        let objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, clips, self.batch)?;
+        let summary = self.run(&objective, &params, &spec)?;
         let tensors = averaged(&summary, |name| (!name.starts_with("weight.")).then(|| name.to_owned()));
         weights::write(&self.teacher_file(), &tensors, DType::F32)?;
         self.record(&mut spec, &summary);
@@ -103,9 +102,8 @@ impl Stage<'_> {
         }
         let warmup = self.options.schedule.steps / 8;
         let options = StudentOptions { batch: self.batch, warmup, guidance: guidance_max };
-        let mut objective =
-            StudentObjective::new(&spec.generator, &spec.text, &mut teacher, &mut params, clips, options)?;
-        let summary = self.run(&mut objective, &params, &spec)?;
+        let objective = StudentObjective::new(&spec.generator, &spec.text, &mut teacher, &mut params, clips, options)?;
+        let summary = self.run(&objective, &params, &spec)?;
         self.record(&mut spec, &summary);
 
         std::fs::create_dir_all(out).map_err(|source| TrainError::Io { path: out.to_owned(), source })?;
@@ -124,12 +122,7 @@ impl Stage<'_> {
         Ok(summary)
     }
 
-    fn run(
-        &self,
-        objective: &mut dyn Objective,
-        params: &Params,
-        spec: &ModelSpec,
-    ) -> Result<Summary, TrainError> {
+    fn run(&self, objective: &dyn Objective, params: &Params, spec: &ModelSpec) -> Result<Summary, TrainError> {
         let folder = self.work.join(objective.name());
         let vars: Vec<(String, Var)> = params.vars().map(|(name, var)| (name.to_owned(), var.clone())).collect();
         let networks = serde_json::json!({

@@ -144,7 +144,7 @@ impl Objective for StudentObjective {
         "student"
     }
 
-    fn loss(&mut self, step: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
+    fn loss(&self, step: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
         Ok(self.evaluate(step, rng)?)
     }
 }

@@ -79,7 +79,7 @@ impl Objective for TeacherObjective {
         "teacher"
     }
 
-    fn loss(&mut self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
+    fn loss(&self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
         let (loss, error) = self.evaluate(rng)?;
         Ok(Report { loss, samples: self.batch, metrics: vec![("velocity_error", error)] })
     }

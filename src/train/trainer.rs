@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand_chacha::ChaCha8Rng;
 
 use super::adamw::AdamW;
-use super::checkpoint::{Checkpoint, Progress, rng};
+use super::checkpoint::{Checkpoint, Progress};
 use super::ema::Ema;
+use super::gradient::gradient;
 use super::log::{Log, Row};
 pub use super::options::Options;
 use super::state::State;
@@ -30,12 +31,13 @@ pub struct Report {
 
 /// Something to minimise.
 ///
-/// A step must depend on nothing but the parameters, `step` and `rng`, or resuming is not exact.
-pub trait Objective {
+/// A step must depend on nothing but the parameters, `step` and `rng`, or resuming is not exact. Parts of a step are
+/// computed on several threads at once.
+pub trait Objective: Sync {
     /// Its name in errors, the log and checkpoints.
     fn name(&self) -> &str;
     /// The loss of step `step`, counted from 0, with random numbers that belong to this step alone.
-    fn loss(&mut self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError>;
+    fn loss(&self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError>;
 }
 
 /// Why training ended.
@@ -106,7 +108,7 @@ pub fn checkpoint_path(folder: &Path) -> PathBuf {
 /// Trains `vars` to minimise `objective`, with checkpoint, log and curves in `folder`, until the schedule's end, the
 /// time limit or `stop`. With `resume`, a checkpoint in the folder is continued; without, its existence is an error.
 pub fn train(
-    objective: &mut dyn Objective,
+    objective: &dyn Objective,
     vars: &[(String, Var)],
     options: &Options,
     folder: &Path,
@@ -123,6 +125,7 @@ pub fn train(
         "seed": options.seed,
         "adamw": options.adamw,
         "sigma_rel": options.sigma_rel,
+        "parts": options.parts,
         "model": options.config,
     });
     let mut state = State {
@@ -165,12 +168,9 @@ pub fn train(
             break Outcome::OutOfTime;
         }
 
+        let report = gradient(objective, vars, options.seed, step, options.parts)?;
+        let (loss, grads) = (report.loss, report.grads);
         let clock = Instant::now();
-        let report = objective.loss(step, &mut rng(options.seed, step))?;
-        let after_forward = clock.elapsed();
-        let grads = report.loss.backward()?;
-        let loss = report.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        let after_backward = clock.elapsed();
         if step == first_step {
             without_gradient = state.adamw.without_gradient(&grads);
             if !without_gradient.is_empty() {
@@ -185,9 +185,8 @@ pub fn train(
             None
         };
         state.ema.update()?;
-        let after_optimiser = clock.elapsed();
-        let parts = [after_forward, after_backward - after_forward, after_optimiser - after_backward];
-        spent.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+        let stages = [report.forward, report.backward, clock.elapsed()];
+        spent.iter_mut().zip(stages).for_each(|(sum, stage)| *sum += stage);
 
         let progress = &mut state.progress;
         progress.step += 1;
@@ -212,7 +211,7 @@ pub fn train(
         let mean = progress.window.mean("loss").unwrap_or(loss);
         bar.set_message(format!("loss {mean:.4}, {rate:.1} samples/s"));
         bar.set_position(progress.step);
-        if progress.step % log_every == 0 || progress.step == options.schedule.steps {
+        if progress.step.is_multiple_of(log_every) || progress.step == options.schedule.steps {
             let Progress { step, samples, seconds, skipped, .. } = *progress;
             log.write(&Row { step, samples, seconds, learning_rate: lr, skipped }, &progress.window)?;
             tracing::info!(step, loss = mean, samples_per_second = rate, "trained");
@@ -262,7 +261,7 @@ fn progress_bar(options: &Options, step: u64) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::checkpoint::Role;
+    use crate::train::checkpoint::{Role, rng};
     use crate::train::schedule::Schedule;
     use candle_core::Device;
     use rand::Rng;
@@ -296,7 +295,7 @@ mod tests {
             "regression"
         }
 
-        fn loss(&mut self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError> {
+        fn loss(&self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError> {
             let x: Vec<f32> = (0..64).map(|_| rng.random_range(-1.0..1.0)).collect();
             let y: Vec<f32> = x.chunks(2).map(|x| x[0] * x[1]).collect();
             let x = Tensor::from_vec(x, (32, 2), &Device::Cpu)?;

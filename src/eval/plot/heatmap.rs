@@ -45,7 +45,7 @@ pub struct Axes<'a> {
 /// # Errors
 /// When the bytes are not whole columns, or the picture would be more than 32768 pixels wide or high.
 pub fn heatmap(columns: &[u8], rows: usize, scale: usize, axes: Option<&Axes<'_>>) -> Result<Image, PlotError> {
-    if rows == 0 || columns.len() % rows != 0 {
+    if rows == 0 || !columns.len().is_multiple_of(rows) {
         return Err(PlotError::Columns { bytes: columns.len(), rows });
     }
     let scale = scale.max(1);

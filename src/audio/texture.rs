@@ -1,0 +1,96 @@
+//! Which bins are noise: the structure tensor of the spectrogram.
+//!
+//! After Füg, Niedermeier, Driedger, Disch and Müller 2016: with `dt`, `df` the slopes of the log magnitude over time and
+//! frequency and `<.>` a local mean (weighted by the root of the magnitude), partials and attacks are lines in the
+//! spectrogram, so their slopes have a direction:
+//!
+//! ```text
+//! slope = <dt^2> + <df^2>      anisotropy = sqrt((<dt^2> - <df^2>)^2 + 4 <dt df>^2) / (slope + e)
+//! ```
+//!
+//! Noise as measured has slopes too, of all directions, and integration follows them well. But what a codec makes of
+//! noise is a plain, with hardly a slope: phases integrated over it make a train of pulses. Bins on a plain, where
+//! slope and anisotropy are both small, are noise and better made with random phases.
+
+use super::bands::LINEAR_BINS;
+use super::phase::Bins;
+
+/// The `e` of the anisotropy, in nepers squared.
+const FLAT: f32 = 0.03;
+/// Slope up to which a bin may lie on a plain, in nepers squared; at twice this it does not. Measured noise has 0.2.
+const PLAIN: f32 = 0.1;
+/// Anisotropies up to which a bin is noise, and from which on it is part of a line.
+const NOISE: f32 = 0.25;
+const LINE: f32 = 0.5;
+/// Share of the frames before in the local mean.
+const MEMORY: f32 = 0.4;
+/// Bins on each side in the local mean.
+const REACH: usize = 5;
+
+/// Follows the structure tensor from frame to frame.
+#[derive(Clone)]
+pub(super) struct Texture {
+    before: Bins,
+    /// Recursive means of `dt^2`, `df^2` and `dt df`.
+    tensor: [Bins; 3],
+}
+
+impl Texture {
+    /// With silence before the first frame, `silent` being its log magnitude.
+    pub(super) fn new(silent: f32) -> Self {
+        Self { before: [silent; LINEAR_BINS], tensor: [[0.0; LINEAR_BINS]; 3] }
+    }
+
+    /// How much of each bin's power is noise, 0..=1, from the log magnitudes of its frame and of the one behind it.
+    pub(super) fn step(&mut self, levels: &Bins, next: &Bins) -> Bins {
+        let dt: Bins = std::array::from_fn(|m| 0.5 * (next[m] - self.before[m]));
+        let df: Bins = std::array::from_fn(|m| {
+            let (low, high) = (m.saturating_sub(1), (m + 1).min(LINEAR_BINS - 1));
+            (levels[high] - levels[low]) / (high - low) as f32
+        });
+        for (mean, (a, b)) in self.tensor.iter_mut().zip([(&dt, &dt), (&df, &df), (&dt, &df)]) {
+            for (mean, (a, b)) in mean.iter_mut().zip(a.iter().zip(b)) {
+                *mean = MEMORY * *mean + (1.0 - MEMORY) * a * b;
+            }
+        }
+        self.before = *levels;
+        let weights = levels.map(|level| (0.5 * level).exp());
+        let tensor = &self.tensor;
+        let weighted: [Bins; 3] = std::array::from_fn(|i| std::array::from_fn(|m| weights[m] * tensor[i][m]));
+        std::array::from_fn(|m| {
+            let around = m.saturating_sub(REACH)..(m + REACH + 1).min(LINEAR_BINS);
+            let sum = |values: &Bins| values[around.clone()].iter().sum::<f32>();
+            let weight = sum(&weights);
+            let [tt, ff, tf] = [0, 1, 2].map(|i: usize| sum(&weighted[i]) / weight);
+            let anisotropy = ((tt - ff).powi(2) + 4.0 * tf * tf).sqrt() / (tt + ff + FLAT);
+            let plain = (2.0 - (tt + ff) / PLAIN).clamp(0.0, 1.0);
+            plain * ((LINE - anisotropy) / (LINE - NOISE)).clamp(0.0, 1.0)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENT: f32 = -8.0;
+
+    /// What the tenth of frames that follow `level(frame, bin)` is found to be.
+    fn texture(level: impl Fn(usize, usize) -> f32) -> Bins {
+        let frame = |n: usize| std::array::from_fn(|m| level(n, m));
+        let mut texture = Texture::new(SILENT);
+        (0..10).map(|n| texture.step(&frame(n), &frame(n + 1))).last().unwrap()
+    }
+
+    #[test]
+    fn plains_are_noise_and_lines_are_not() {
+        let ripple = |n: usize, m: usize| -3.0 + 0.1 * ((n * 7 + m * 3) as f32).sin();
+        assert!(texture(ripple)[10..160].iter().all(|&q| q > 0.9));
+        let partials = |_: usize, m: usize| if m % 10 == 0 { -2.0 } else { -6.0 };
+        assert!(texture(partials)[10..160].iter().all(|&q| q == 0.0));
+        let decay = |n: usize, _: usize| -2.0 - 0.4 * n as f32;
+        assert!(texture(decay)[10..160].iter().all(|&q| q == 0.0));
+        let glide = |n: usize, m: usize| if (m + 160 - n) % 8 < 2 { -2.0 } else { -6.0 };
+        assert!(texture(glide)[10..160].iter().all(|&q| q == 0.0));
+    }
+}

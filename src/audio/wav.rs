@@ -1,0 +1,193 @@
+//! WAV files: 16-bit stereo out, any common integer or float format in.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+use std::path::Path;
+
+use hound::{SampleFormat, WavReader, WavSpec};
+
+use super::{AudioError, Stereo};
+
+/// Bytes that one stereo sample takes in a 16-bit file.
+const FRAME_BYTES: u64 = 4;
+/// Bytes of sound that a file can hold: its lengths are 32-bit and count the header too.
+const MAX_BYTES: u64 = u32::MAX as u64 - 64;
+
+/// A sample as 16-bit PCM: full scale ±1 to ±32768, rounded to nearest (ties away from zero), clipped, 0 for what is not
+/// a number. No dither: equal input gives equal files.
+pub fn pcm16(sample: f32) -> i16 {
+    // The cast saturates.
+    (sample * 32_768.0).round() as i16
+}
+
+fn spec(sample_rate: u32) -> WavSpec {
+    WavSpec { channels: 2, sample_rate, bits_per_sample: 16, sample_format: SampleFormat::Int }
+}
+
+/// The header of a 16-bit stereo file of so many samples a channel. `None`, or more than a file can hold, gives the
+/// header of a sound without end, with the greatest lengths there are: for streaming over HTTP.
+pub fn wav_header(sample_rate: u32, samples: Option<u64>) -> Vec<u8> {
+    let mut header = spec(sample_rate).into_header_for_infinite_file();
+    let bytes = samples.and_then(|n| n.checked_mul(FRAME_BYTES)).filter(|&n| n <= MAX_BYTES);
+    if let Some(bytes) = bytes {
+        let (riff, data) = (bytes + header.len() as u64 - 8, header.len() - 4);
+        header[4..8].copy_from_slice(&(riff as u32).to_le_bytes());
+        header[data..].copy_from_slice(&(bytes as u32).to_le_bytes());
+    }
+    header
+}
+
+/// Writes a 16-bit stereo file as the sound comes.
+pub struct WavWriter<W: Write + Seek> {
+    writer: hound::WavWriter<W>,
+    file: String,
+    bytes: u64,
+}
+
+impl WavWriter<BufWriter<File>> {
+    /// Creates the file, or empties it if it is there.
+    pub fn create(path: impl AsRef<Path>, sample_rate: u32) -> Result<Self, AudioError> {
+        let file = path.as_ref().display().to_string();
+        let created = File::create(path).map_err(hound::Error::IoError);
+        let sink = created.map_err(|source| AudioError::Write { file: file.clone(), source })?;
+        Self::new(BufWriter::new(sink), sample_rate, file)
+    }
+}
+
+impl<W: Write + Seek> WavWriter<W> {
+    /// Writes to `sink`, which errors call `file`.
+    pub fn new(sink: W, sample_rate: u32, file: impl Into<String>) -> Result<Self, AudioError> {
+        let file = file.into();
+        let writer = hound::WavWriter::new(sink, spec(sample_rate));
+        let writer = writer.map_err(|source| AudioError::Write { file: file.clone(), source })?;
+        Ok(Self { writer, file, bytes: 0 })
+    }
+
+    /// Appends samples, rounded as by [`pcm16`].
+    pub fn write(&mut self, sound: &Stereo) -> Result<(), AudioError> {
+        self.bytes += sound.len() as u64 * FRAME_BYTES;
+        if self.bytes > MAX_BYTES {
+            return Err(AudioError::TooLong { file: self.file.clone() });
+        }
+        let written = sound.interleaved().try_for_each(|sample| self.writer.write_sample(pcm16(sample)));
+        written.map_err(|source| AudioError::Write { file: self.file.clone(), source })
+    }
+
+    /// Completes the header. A file that is dropped instead is completed too, but its errors are lost.
+    pub fn finish(self) -> Result<(), AudioError> {
+        let file = self.file;
+        self.writer.finalize().map_err(|source| AudioError::Write { file, source })
+    }
+}
+
+/// Reads a whole WAV file (8, 16, 24 or 32-bit integers, or 32-bit floats) and its sample rate in Hz. A mono file goes to
+/// both channels; of more than two channels the first two are taken.
+pub fn read_wav(path: impl AsRef<Path>) -> Result<(Stereo, u32), AudioError> {
+    let path = path.as_ref();
+    let file = || path.display().to_string();
+    let failed = |source| AudioError::Read { file: file(), source };
+    let mut reader = WavReader::open(path).map_err(failed)?;
+    let spec = reader.spec();
+    let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
+        SampleFormat::Float => reader.samples::<f32>().collect(),
+        SampleFormat::Int => {
+            let scale = 0.5f64.powi(i32::from(spec.bits_per_sample) - 1);
+            reader.samples::<i32>().map(|s| s.map(|s| (f64::from(s) * scale) as f32)).collect()
+        }
+    };
+    let samples = samples.map_err(failed)?;
+    if let Some(sample) = samples.iter().position(|s| !s.is_finite()) {
+        return Err(AudioError::NotFinite { file: file(), sample });
+    }
+    let channels = usize::from(spec.channels.max(1));
+    let channel = |n: usize| samples.iter().skip(n).step_by(channels).copied().collect();
+    Ok((Stereo { left: channel(0), right: channel(1.min(channels - 1)) }, spec.sample_rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::synthetic::{noise, sine};
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_the_header_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wav");
+        let sound = Stereo { left: noise(1, 0.2, 1000), right: sine(440.0, 1.5, 1000) };
+        let mut writer = WavWriter::create(&path, 44_100).unwrap();
+        writer.write(&Stereo { left: sound.left[..300].to_vec(), right: sound.right[..300].to_vec() }).unwrap();
+        writer.write(&Stereo { left: sound.left[300..].to_vec(), right: sound.right[300..].to_vec() }).unwrap();
+        writer.finish().unwrap();
+        let (back, rate) = read_wav(&path).unwrap();
+        assert_eq!((back.len(), rate), (1000, 44_100));
+        for (a, b) in sound.interleaved().zip(back.interleaved()) {
+            assert!((a.clamp(-1.0, 32_767.0 / 32_768.0) - b).abs() <= 0.5 / 32_768.0);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(&bytes[..44], wav_header(44_100, Some(1000)));
+        assert_eq!(bytes.len(), 44 + 4000);
+        assert_eq!(wav_header(44_100, None).len(), 44);
+        assert_eq!(wav_header(44_100, Some(u64::MAX)), wav_header(44_100, None));
+    }
+
+    #[test]
+    fn every_common_format_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bits, format) in [(8, false), (16, false), (24, false), (32, false), (32, true)] {
+            for channels in [1, 2, 6] {
+                let path = folder.path().join(format!("{bits}-{format}-{channels}.wav"));
+                let sample_format = if format { SampleFormat::Float } else { SampleFormat::Int };
+                let spec = WavSpec { channels, sample_rate: 8000, bits_per_sample: bits, sample_format };
+                let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+                for value in [0.5f32, -0.25] {
+                    for channel in 0..channels {
+                        let value = value / (1 + channel) as f32;
+                        if format {
+                            writer.write_sample(value).unwrap();
+                        } else {
+                            writer.write_sample((value * (1u32 << (bits - 1)) as f32) as i32).unwrap();
+                        }
+                    }
+                }
+                writer.finalize().unwrap();
+                let (sound, rate) = read_wav(&path).unwrap();
+                let right = if channels == 1 { vec![0.5, -0.25] } else { vec![0.25, -0.125] };
+                assert_eq!((sound, rate), (Stereo { left: vec![0.5, -0.25], right }, 8000), "{bits} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broken.wav");
+        assert!(read_wav(&path).unwrap_err().to_string().contains("broken.wav"));
+        std::fs::write(&path, b"RIFFnonsense").unwrap();
+        assert!(read_wav(&path).unwrap_err().to_string().contains("broken.wav"));
+        let mut cut = wav_header(48_000, Some(100));
+        cut.extend([0; 50]);
+        std::fs::write(&path, cut).unwrap();
+        assert!(read_wav(&path).unwrap_err().to_string().contains("broken.wav"));
+        let spec = WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: 32, sample_format: SampleFormat::Float };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        writer.write_sample(0.0f32).unwrap();
+        writer.write_sample(f32::NAN).unwrap();
+        writer.finalize().unwrap();
+        assert!(matches!(read_wav(&path), Err(AudioError::NotFinite { sample: 1, .. })));
+        let mut full = WavWriter::new(std::io::Cursor::new(Vec::new()), 48_000, "full.wav").unwrap();
+        full.bytes = MAX_BYTES - 4;
+        full.write(&Stereo::silence(1)).unwrap();
+        assert!(full.write(&Stereo::silence(1)).unwrap_err().to_string().contains("full.wav"));
+        let missing = folder.path().join("no").join("b.wav");
+        assert!(WavWriter::create(missing, 48_000).err().unwrap().to_string().contains("b.wav"));
+    }
+
+    #[test]
+    fn rounding_is_symmetric_and_clips() {
+        let cases = [(0.0, 0), (1.0, 32_767), (-1.0, -32_768), (9.0, 32_767), (f32::NAN, 0)];
+        for (sample, want) in cases {
+            assert_eq!(pcm16(sample), want);
+        }
+        assert_eq!((pcm16(1.5 / 32_768.0), pcm16(-1.5 / 32_768.0)), (2, -2));
+    }
+}

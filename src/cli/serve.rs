@@ -1,0 +1,101 @@
+//! `twostep serve`: the page and the streams on one port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::model::ModelArg;
+use anyhow::Context;
+use clap::Args;
+use tokio::net::TcpListener;
+use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::server::{self, App, Limits, Loaded};
+
+/// Serve the page and live streams to browsers.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Address and port to listen on.
+    #[arg(long, env = "TWOSTEP_LISTEN", default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// Listeners at once; more are refused.
+    #[arg(long, env = "TWOSTEP_MAX_LISTENERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub max_listeners: u16,
+    /// Files made at once over HTTP, when no listener waits; 0 to refuse them.
+    #[arg(long, env = "TWOSTEP_MAX_FILES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub max_files: u16,
+    /// Chunks computed together.
+    #[arg(long, env = "TWOSTEP_MAX_BATCH", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub max_batch: u16,
+    /// Seconds of sound sent ahead of what is heard: more survives a worse network, less obeys sooner.
+    #[arg(long, env = "TWOSTEP_LEAD_SECONDS", default_value_t = 2.0, value_parser = lead)]
+    pub lead_seconds: f32,
+}
+
+fn lead(text: &str) -> Result<f32, String> {
+    let seconds: f32 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    match (0.25..=60.0).contains(&seconds) {
+        true => Ok(seconds),
+        false => Err("between 0.25 and 60 seconds".into()),
+    }
+}
+
+impl ServeArgs {
+    /// Loads the model and serves it until Ctrl-C or SIGTERM.
+    pub fn run(self) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        // Before the model, so that a port in use is told at once.
+        let listener =
+            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let model = self.model.load()?;
+        let model = Loaded {
+            info: ModelInfo::of(model.spec()),
+            vocabulary: Arc::new(model.vocabulary().clone()),
+            renderer: ModelRenderer::new(model),
+        };
+        let config = EngineConfig {
+            max_listeners: self.max_listeners.into(),
+            max_renders: self.max_files.into(),
+            max_batch: self.max_batch.into(),
+            lead_seconds: self.lead_seconds,
+        };
+        let app = App::new(model, config, Limits::default())?;
+        if let Readiness::Failed(reason) = app.engine.warmed_up().await {
+            anyhow::bail!("the model does not work on this machine: {reason}");
+        }
+        let address = listener.local_addr()?;
+        tracing::info!(%address, model = app.info.name, "serving");
+        eprintln!("Listen at http://{address}/");
+        server::run(listener, app, told_to_stop()).await?;
+        Ok(())
+    }
+}
+
+/// Completes at Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    let interrupt = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::error!(%error, "Ctrl-C cannot be heard");
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                tracing::error!(%error, "SIGTERM cannot be heard");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

@@ -1,0 +1,31 @@
+//! The bytes on the wire: JSON text frames for control, binary frames for audio. `PROTOCOL.md` is the specification,
+//! `tests/fixtures/protocol.json` its test vectors.
+//!
+//! * [`client`]: what a listener may say; [`fields`]: reading it so that every refusal names its field
+//! * [`server`]: what the server says; [`frame`]: the header of binary frames; [`close`]: the close codes
+
+pub mod client;
+pub mod close;
+pub mod fields;
+pub mod frame;
+pub mod server;
+
+/// The WebSocket subprotocol, echoed when a client offers it.
+pub const SUBPROTOCOL: &str = "twostep.v1";
+/// Channels of every audio frame.
+pub const CHANNELS: u8 = 2;
+/// Bytes a client's message may have.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Prompts a listener may mix at once.
+pub const MAX_PROMPTS: usize = 16;
+/// Characters a prompt may have.
+pub const MAX_PROMPT_CHARS: usize = 500;
+/// Characters an `event_id` may have.
+pub const MAX_EVENT_ID_CHARS: usize = 128;
+/// The largest seed: the largest integer that JavaScript's numbers hold exactly.
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+/// Output sample rates on offer, in Hz.
+pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=96_000;
+
+#[cfg(test)]
+mod vectors;

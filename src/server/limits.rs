@@ -1,0 +1,45 @@
+//! Every deadline and bound of the server.
+
+use std::time::Duration;
+
+/// Deadlines and bounds; the defaults suit a public server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// From the upgrade to `session.start`.
+    pub start: Duration,
+    /// From one WebSocket ping to the next.
+    pub ping: Duration,
+    /// Without any sign of life from the peer, pongs included, after which the connection is dropped.
+    pub dead: Duration,
+    /// Without any message from the client after which the session is closed.
+    pub idle: Duration,
+    /// For one frame to leave, after which the connection is dropped.
+    pub write: Duration,
+    /// For the closing handshake.
+    pub close: Duration,
+    /// For listeners to leave at shutdown.
+    pub drain: Duration,
+    /// For the next chunk of a file to be made or taken.
+    pub stall: Duration,
+    /// Seconds of sound in one file.
+    pub generate_seconds: f32,
+    /// What a refused listener is told to wait before trying again.
+    pub retry_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(10),
+            ping: Duration::from_secs(10),
+            dead: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
+            write: Duration::from_secs(10),
+            close: Duration::from_secs(2),
+            drain: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
+            generate_seconds: 600.0,
+            retry_after: Duration::from_secs(5),
+        }
+    }
+}

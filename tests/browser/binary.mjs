@@ -1,0 +1,38 @@
+/** The real server, as a user starts it. */
+
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+const DEADLINE_MS = 60_000;
+
+/**
+ * Starts `twostep serve` on a free port, or takes the server at TWOSTEP_URL.
+ * @returns {Promise<{url: string, stop: () => Promise<void>}>}
+ */
+export async function startServer() {
+  if (process.env.TWOSTEP_URL) return { url: process.env.TWOSTEP_URL, stop: async () => {} };
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const binary = process.env.TWOSTEP_BIN || `${root}/target/release/twostep`;
+  const child = spawn(binary, ["serve", "--listen", "127.0.0.1:0"], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  const gone = new Promise((resolve) => child.once("close", resolve));
+  let said = "";
+  const url = await new Promise((resolve, reject) => {
+    const fail = (why) => reject(new Error(`${binary} serve: ${why}\n${said}`));
+    const timer = setTimeout(() => fail("said no address in time"), DEADLINE_MS);
+    const read = (data) => {
+      said += data;
+      const address = /Listen at (http:\/\/\S+)/.exec(said);
+      if (address) resolve(address[1]);
+      if (address) clearTimeout(timer);
+    };
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
+    child.once("error", (error) => fail(error.message));
+    child.once("exit", (code) => fail(`ended with ${code}`));
+  });
+  const stop = async () => {
+    child.kill("SIGTERM");
+    await gone;
+  };
+  return { url, stop };
+}

@@ -1,0 +1,188 @@
+/**
+ * A server of the same protocol that can be told to misbehave, for what the real one does not do on demand: to be full,
+ * to close, to filter, to replace. It plays a chord.
+ */
+
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { extname } from "node:path";
+import { WebSocketServer } from "ws";
+import { Flag, Payload, SUBPROTOCOL, encodeFrame } from "../../web/protocol.js";
+
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+export const POLICY =
+  "default-src 'self'; script-src 'self'; style-src 'self'; worker-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'";
+const HOP = 512;
+const ROWS = 96;
+const CHUNK_HOPS = 96;
+const CHORD_HZ = [110, 164.81, 220, 277.18, 329.63, 440, 554.37, 880, 1318.5];
+
+export const CONTROLS = [
+  { name: "guidance", min: 1, max: 4, default: 1.5 },
+  { name: "seed", min: 0, max: Number.MAX_SAFE_INTEGER, default: null },
+  { name: "steps", values: [1, 2, 4], default: 2 },
+  { name: "bpm", min: 60, max: 200, default: null },
+  { name: "brightness", min: 0, max: 1, default: null },
+  { name: "scale", values: ["C_MAJOR_A_MINOR", "D_FLAT_MAJOR_B_FLAT_MINOR", "D_MAJOR_B_MINOR", "A_MAJOR_G_FLAT_MINOR", "B_MAJOR_A_FLAT_MINOR"], default: null },
+];
+
+/**
+ * Starts it on a free port.
+ * @param {object} [faults] may be changed at any time
+ * @param {boolean} [faults.full] refuses listeners with 503
+ * @param {boolean} [faults.stall] sends no sound
+ * @param {(prompts: {text: string}[]) => object[]} [faults.notices] sent before a mix is applied
+ * @returns {Promise<{url: string, faults: object, clients: Set<Client>, stop: () => Promise<void>}>}
+ */
+export async function startMock(faults = {}) {
+  const clients = new Set();
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://mock");
+    const json = (body) => response.setHeader("content-type", "application/json").end(JSON.stringify(body));
+    if (pathname === "/v1/models") return json({ models: [{ name: "mock", prompts: ["rain", "bells"], controls: CONTROLS }] });
+    if (pathname === "/v1/capacity") return json({ ready: true, listeners: faults.full ? 8 : clients.size, max_listeners: 8 });
+    const path = pathname === "/" ? "/index.html" : pathname;
+    try {
+      const body = await readFile(new URL(`../../web${path}`, import.meta.url));
+      const type = TYPES[extname(path)] ?? "application/octet-stream";
+      response.writeHead(200, { "content-type": type, "content-security-policy": POLICY, "cache-control": "no-store" });
+      response.end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => SUBPROTOCOL });
+  server.on("upgrade", (request, socket, head) => {
+    if (faults.full) return socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n");
+    sockets.handleUpgrade(request, socket, head, (ws) => {
+      const client = new Client(ws, faults);
+      clients.add(client);
+      ws.on("close", () => clients.delete(client));
+    });
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const stop = async () => {
+    for (const { ws } of clients) ws.terminate();
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  return { url: `http://127.0.0.1:${server.address().port}/`, faults, clients, stop };
+}
+
+/** One listener of the mock. */
+class Client {
+  /** Every message received. */
+  received = [];
+  rate = 48_000;
+  generated = 0;
+  heard = 0;
+  playing = false;
+  reset = false;
+  epoch = 0;
+  seq = 0;
+
+  constructor(ws, faults) {
+    this.ws = ws;
+    this.faults = faults;
+    ws.on("message", (data) => this.#obey(JSON.parse(data)));
+    ws.on("close", () => (this.playing = false));
+  }
+
+  tell(message) {
+    this.ws.send(JSON.stringify(message));
+  }
+
+  #obey(message) {
+    this.received.push(message);
+    const applied = () => this.tell({ type: "applied", event_id: message.event_id ?? null, at_sample: this.generated });
+    switch (message.type) {
+      case "session.start":
+        this.rate = message.sample_rate;
+        this.hop = Math.round((HOP * this.rate) / 48_000);
+        return this.tell(this.#created());
+      case "prompts.set":
+        for (const notice of this.faults.notices?.(message.prompts) ?? []) this.tell(notice);
+        return applied();
+      case "config.set":
+        return applied();
+      case "playback.set":
+        if (message.state === "RESET_CONTEXT" || message.state === "STOP") {
+          this.reset = this.generated > 0;
+          this.epoch += this.generated > 0 ? 1 : 0;
+        }
+        if (message.state !== "RESET_CONTEXT") this.playing = message.state === "PLAY";
+        applied();
+        return this.#fill();
+      case "played":
+        this.heard = message.sample;
+        return this.#fill();
+    }
+  }
+
+  #created() {
+    return {
+      type: "session.created",
+      session_id: `mock-${Math.random()}`,
+      model: "mock",
+      sample_rate: this.rate,
+      channels: 2,
+      format: "pcm_s16le",
+      chunk_samples: CHUNK_HOPS * this.hop,
+      lead_samples: 2 * this.rate,
+      spectrogram_rows: ROWS,
+      seed: 4242,
+      controls: CONTROLS,
+      limits: { message_bytes: 65536, prompts: 16, prompt_chars: 500, idle_seconds: 300 },
+    };
+  }
+
+  #fill() {
+    while (this.playing && !this.faults.stall && this.generated - this.heard < 2 * this.rate) this.chunk();
+  }
+
+  /** Sends one chunk: its columns, then its sound. */
+  chunk() {
+    const samples = CHUNK_HOPS * this.hop;
+    const first = this.generated;
+    const flags = this.reset ? Flag.RESET : 0;
+    this.reset = false;
+    const columns = new Uint8Array(ROWS * CHUNK_HOPS);
+    for (let c = 0; c < CHUNK_HOPS; c++) {
+      const time = (first + c * this.hop) / this.rate;
+      for (let row = 0; row < ROWS; row++) columns[c * ROWS + row] = level(row, time);
+    }
+    this.#frame(flags, Payload.SPECTROGRAM, 1, first, samples, columns);
+    const pcm = new Int16Array(2 * samples);
+    for (let i = 0; i < samples; i++) {
+      const time = (first + i) / this.rate;
+      const at = CHORD_HZ.reduce((sum, hz, k) => sum + swell(k, time) * Math.sin(2 * Math.PI * hz * time), 0);
+      pcm[2 * i] = pcm[2 * i + 1] = 3500 * at;
+    }
+    for (let start = 0; start < samples; start += 8192) {
+      const part = pcm.slice(2 * start, 2 * Math.min(samples, start + 8192));
+      const bytes = new Uint8Array(part.buffer);
+      this.#frame(start ? 0 : flags, Payload.PCM_S16LE, 2, first + start, part.length / 2, bytes);
+    }
+    this.generated += samples;
+  }
+
+  #frame(flags, payload, channels, firstSample, samples, bytes) {
+    this.ws.send(encodeFrame({ flags, payload, channels, epoch: this.epoch, firstSample, seq: this.seq++, samples }, bytes));
+  }
+}
+
+/** Slow waves of loudness, another for each partial. */
+function swell(k, time) {
+  return (0.5 - 0.5 * Math.cos(2 * Math.PI * time * (0.11 + 0.037 * k) + k)) ** 2 / (1 + 0.3 * k);
+}
+
+/** A picture of that chord in rain. */
+function level(row, time) {
+  const rain = 70 + 30 * Math.random() + 10 * Math.sin(time / 3) - 0.25 * Math.abs(row - 60);
+  const drop = Math.random() < 0.004 ? 60 * (row / ROWS) : 0;
+  const lines = CHORD_HZ.map((hz, k) => {
+    const at = (ROWS * Math.log1p(hz / 500)) / Math.log1p(22_000 / 500);
+    return 215 + 20 * Math.log10(swell(k, time) + 1e-3) - 14 * Math.abs(row + 0.5 - at);
+  });
+  return Math.max(0, Math.min(255, Math.max(rain + drop, ...lines)));
+}

@@ -1,0 +1,77 @@
+//! The whole training, small: from nothing to a model that makes sound, and resuming exactly.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use candle_core::Device;
+use twostep::model::Model;
+
+fn train(work: &Path, stage: &str, more: &[&str]) -> Output {
+    let base = ["train", stage, "--clips", "3", "--clip-seconds", "3.5", "--batch", "4", "--device", "cpu", "--work"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twostep"));
+    command.env("TWOSTEP_LOG", "warn").args(base).arg(work).args(more).output().unwrap()
+}
+
+fn trained(work: &Path, stage: &str, more: &[&str]) -> String {
+    let done = train(work, stage, more);
+    assert!(done.status.success(), "{stage}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+const CODEC: [&str; 4] = ["--size", "tiny", "--kinds", "rain,bells"];
+
+#[test]
+fn three_stages_make_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (work, out) = (folder.path().join("work"), folder.path().join("model"));
+    trained(&work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
+    trained(&work, "teacher", &["--steps", "3"]);
+    trained(&work, "student", &["--steps", "3", "--out", out.to_str().unwrap()]);
+    for stage in ["codec", "teacher", "student"] {
+        let log = std::fs::read_to_string(work.join(stage).join("log.csv")).unwrap();
+        assert!(log.starts_with("step,samples,seconds") && log.lines().count() == 2, "{log}");
+        assert!(std::fs::read(work.join(stage).join("curves.png")).unwrap().starts_with(b"\x89PNG"));
+    }
+    let model = Model::load(&out, &Device::Cpu).unwrap();
+    let stages: Vec<&str> = model.spec().training.iter().map(|stage| stage.stage.as_str()).collect();
+    assert_eq!(stages, ["codec", "teacher", "student"]);
+    assert!(model.spec().training.iter().all(|stage| stage.steps == 3 && stage.samples == 12));
+    let wav = folder.path().join("x.wav");
+    let made = Command::new(env!("CARGO_BIN_EXE_twostep"))
+        .args(["generate", "rain", "--seconds", "2", "--device", "cpu", "--model"])
+        .arg(&out)
+        .arg("--out")
+        .arg(&wav)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[test]
+fn a_resumed_stage_ends_as_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));
+    let steps = [&CODEC[..], &["--steps", "6"]].concat();
+    trained(&whole, "codec", &steps);
+    // Out of time before the first step, then the same command goes on.
+    let stopped = trained(&halves, "codec", &[&steps[..], &["--minutes", "0"]].concat());
+    assert!(stopped.contains("--resume"), "{stopped}");
+    trained(&halves, "codec", &[&steps[..], &["--resume"]].concat());
+    let weights = |work: &Path| std::fs::read(work.join("codec.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&halves));
+}
+
+#[test]
+fn errors_are_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |stage: &str, more: &[&str]| {
+        let done = train(folder.path(), stage, more);
+        assert!(!done.status.success());
+        String::from_utf8(done.stderr).unwrap()
+    };
+    assert!(said("codec", &["--kinds", "rain,unicorn"]).contains("unicorn"));
+    assert!(said("codec", &["--size", "huge"]).contains("--size huge"));
+    assert!(said("teacher", &["--steps", "1"]).contains("model.json"));
+    assert!(said("codec", &[&CODEC[..], &["--steps", "0"]].concat()).contains("steps"));
+    assert!(said("codec", &["--parts", "3"]).contains("--parts"));
+}

@@ -1,0 +1,89 @@
+/**
+ * The socket, off the page's thread so that a busy page cannot starve the ears: samples go straight to the audio
+ * thread, JSON and spectrogram columns to the page, and what was heard back to the server.
+ *
+ * In: `{type: "connect", url, start, player}`, `{type: "send", message}`, `{type: "close"}`.
+ * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on}`, `{type: "fault", message}`,
+ * `{type: "closed", code, reason, opened}`.
+ */
+
+import { Flag, Payload, SUBPROTOCOL, decodeFrame, decodePcm } from "./protocol.js";
+
+/** How long the server may take to answer the first message. */
+const CREATED_DEADLINE_MS = 15_000;
+/** Samples held beyond the lead the server announces, in chunks: one being made, one on the way. */
+const SPARE_CHUNKS = 3;
+
+let socket = null;
+let player = null;
+let acknowledged = 0;
+/** Name of the session once there is one. */
+let session = null;
+let degraded = false;
+
+self.onmessage = ({ data }) => {
+  if (data.type === "connect") connect(data);
+  else if (data.type === "send") send(data.message);
+  else if (data.type === "close") socket?.close(1000);
+};
+
+function connect({ url, start, player: port }) {
+  player = port;
+  player.onmessage = ({ data }) => acknowledge(data);
+  try {
+    socket = new WebSocket(url, SUBPROTOCOL);
+  } catch (error) {
+    postMessage({ type: "closed", code: 1006, reason: error.message, opened: false });
+    return;
+  }
+  socket.binaryType = "arraybuffer";
+  const deadline = setTimeout(() => socket.close(), CREATED_DEADLINE_MS);
+  socket.onopen = () => send({ type: "session.start", ...start });
+  socket.onmessage = ({ data }) => {
+    try {
+      if (typeof data === "string") text(JSON.parse(data), deadline);
+      else frame(data);
+    } catch (error) {
+      postMessage({ type: "fault", message: error.message });
+      socket.close();
+    }
+  };
+  socket.onclose = ({ code, reason }) => {
+    clearTimeout(deadline);
+    postMessage({ type: "closed", code, reason, opened: session !== null });
+  };
+}
+
+function send(message) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+}
+
+function text(message, deadline) {
+  if (message.type === "session.created") {
+    clearTimeout(deadline);
+    session = message.session_id;
+    player.postMessage({ type: "open", session, samples: message.lead_samples + SPARE_CHUNKS * message.chunk_samples });
+  }
+  postMessage({ type: "message", message });
+}
+
+function frame(buffer) {
+  const { header, payload } = decodeFrame(buffer);
+  if (header.payload === Payload.SPECTROGRAM) {
+    postMessage({ type: "columns", ...header, bytes: payload }, [payload]);
+    return;
+  }
+  const samples = decodePcm(header, payload);
+  const { epoch, flags, firstSample } = header;
+  player.postMessage({ type: "frame", epoch, flags, firstSample, samples }, [samples.buffer]);
+  const on = (flags & Flag.DEGRADED) !== 0;
+  if (on !== degraded) postMessage({ type: "degraded", on });
+  degraded = on;
+}
+
+/** The audio thread outlives sessions: what it says of an earlier one does not count. */
+function acknowledge({ session: of, played }) {
+  if (session === null || of !== session || played <= acknowledged) return;
+  acknowledged = played;
+  send({ type: "played", sample: played });
+}

@@ -1,0 +1,422 @@
+/**
+ * Twostep's client library: an endless stream of sound in a browser, steered while it plays.
+ *
+ * ```js
+ * import { Twostep } from "./twostep.js";
+ *
+ * const twostep = new Twostep();
+ * twostep.setPrompts([{ text: "gentle rain", weight: 1 }]);
+ * button.onclick = () => twostep.play();
+ * ```
+ *
+ * It needs the files beside it: `protocol.js`, `socket-worker.js`, `player-worklet.js` and `player.js`, served from the
+ * page's own origin, as workers must be.
+ */
+
+import { closeWords } from "./protocol.js";
+
+/**
+ * @typedef {object} Prompt
+ * @property {string} text
+ * @property {number} weight relative to the others, not negative
+ */
+
+/**
+ * Settings by name; `null` returns one to its default.
+ * @typedef {Record<string, number | string | null>} Config
+ */
+
+/**
+ * One control of a model: either `min` and `max`, or `values`.
+ * @typedef {object} Control
+ * @property {string} name field of {@link Config}
+ * @property {number} [min]
+ * @property {number} [max]
+ * @property {(number | string)[]} [values]
+ * @property {number | string | null} default in force when none is set; `null` leaves the choice to the model
+ */
+
+/**
+ * The terms of a session, detail of `created`.
+ * @typedef {object} Created
+ * @property {string} session_id
+ * @property {string} model
+ * @property {number} sample_rate
+ * @property {number} chunk_samples the grid on which controls take effect
+ * @property {number} lead_samples sent ahead of what was heard
+ * @property {number} spectrogram_rows rows of a column
+ * @property {number} seed in force
+ * @property {Control[]} controls what this model obeys
+ * @property {{prompts: number, prompt_chars: number, message_bytes: number, idle_seconds: number}} limits
+ */
+
+/**
+ * How playing stands, detail of `stats`, ten times a second.
+ * @typedef {object} Stats
+ * @property {"stopped" | "paused" | "waiting" | "playing"} state
+ * @property {number} played index of the next sample to be played
+ * @property {number} buffered samples held and not yet played
+ * @property {number} underruns
+ * @property {number} lost samples that came too late or did not fit
+ * @property {number} rms level of what was played since the last stats; full scale is 1
+ * @property {number} lead seconds held and not yet played
+ */
+
+/**
+ * Spectrogram columns, detail of `columns`. They come ahead of being heard.
+ * @typedef {object} Columns
+ * @property {number} firstSample
+ * @property {number} samples they stand for
+ * @property {number} flags
+ * @property {ArrayBuffer} bytes column by column, lowest frequency first, 0 silent to 255 loud
+ */
+
+/** Something the browser or the server does not offer; `message` is fit to be shown. */
+export class UnavailableError extends Error {
+  name = "UnavailableError";
+}
+
+/**
+ * One listener. Events, all of them `CustomEvent`s:
+ *
+ * | event | detail |
+ * |---|---|
+ * | `state` | `"idle" \| "connecting" \| "playing" \| "paused" \| "stopped"` |
+ * | `created` | {@link Created} |
+ * | `sounding` | `{seconds}` from `play()` to the first sound |
+ * | `applied` | `{event_id, at_sample, kind, seconds}`: a wish is in force from this sample on, heard `seconds` after it was asked for |
+ * | `heard` | the same, when that sample is heard |
+ * | `stats` | {@link Stats} |
+ * | `columns` | {@link Columns} |
+ * | `degraded` | `{on}`: the server makes do with fewer steps |
+ * | `recorded` | `{samples, last}`: interleaved stereo as it was heard, while {@link Twostep#record} is on |
+ * | `prompt.filtered` | `{text, reason}` |
+ * | `warning` | `{code, message, param}` |
+ * | `error` | `{type, code, message, param, event_id}` |
+ * | `closed` | `{code, reason, message}`; `play()` begins a new session |
+ */
+export class Twostep extends EventTarget {
+  #url;
+  #options;
+  #context = null;
+  #node = null;
+  #worker = null;
+  #opening = null;
+  #abort = null;
+  #prompts = [];
+  #config = {};
+  #state = "idle";
+  #events = 0;
+  #pending = new Map();
+  #upcoming = [];
+  #playedAt = null;
+  #stats = null;
+  #asked = null;
+  #lastError = null;
+
+  /** @type {Created | null} the session's terms, while there is one */
+  session = null;
+
+  /**
+   * @param {object} [options]
+   * @param {string | URL} [options.url] of the server's stream; default: `v1/stream` beside this file
+   * @param {string} [options.model] default: the server's
+   * @param {"pcm_s16le" | "pcm_f32le"} [options.format]
+   * @param {boolean} [options.spectrogram] whether `columns` are wanted
+   */
+  constructor({ url = new URL("v1/stream", import.meta.url), model, format = "pcm_s16le", spectrogram = true } = {}) {
+    super();
+    this.#url = new URL(url, import.meta.url);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#options = { model, format, spectrogram };
+  }
+
+  /**
+   * What this browser lacks, in words fit to be shown; `null` when it has everything.
+   * @returns {string | null}
+   */
+  static missing() {
+    if (typeof WebSocket === "undefined") return "This browser has no WebSocket, so no sound can reach it.";
+    if (typeof Worker === "undefined") return "This browser has no Web Workers, which carry the sound.";
+    if (typeof AudioContext === "undefined") return "This browser has no Web Audio, so it cannot play the stream.";
+    if (!globalThis.isSecureContext) {
+      return (
+        "Browsers play live audio only on secure pages (AudioWorklet is missing here). Open this page over https, " +
+        "or on the server's own machine as http://localhost."
+      );
+    }
+    if (typeof AudioWorkletNode === "undefined") return "This browser has no AudioWorklet. Please update it.";
+    return null;
+  }
+
+  /** What the listener does: `idle` is without a session. */
+  get state() {
+    return this.#state;
+  }
+
+  /** The last {@link Stats}, if any. */
+  get stats() {
+    return this.#stats;
+  }
+
+  /** The mix asked for. */
+  get prompts() {
+    return this.#prompts;
+  }
+
+  /** The settings asked for. */
+  get config() {
+    return this.#config;
+  }
+
+  /** Samples per second that the browser plays; 0 before the first `play()`. */
+  get sampleRate() {
+    return this.#context?.sampleRate ?? 0;
+  }
+
+  /** Index of the sample that is leaving the loudspeaker now: as exact as the browser's own clock. */
+  get heard() {
+    if (!this.#playedAt || !this.session) return 0;
+    const { played, time, state } = this.#playedAt;
+    const rate = this.session.sample_rate;
+    const onTheWay = (this.#context.outputLatency || this.#context.baseLatency || 0) * rate;
+    const since = state === "playing" ? Math.max(0, this.#context.currentTime - time) * rate : 0;
+    return Math.max(0, Math.min(played + since, played + this.#playedAt.buffered) - onTheWay);
+  }
+
+  /**
+   * Begins to play, or goes on. Call it in a click or key handler: browsers ask for one before any sound.
+   * @throws {UnavailableError}
+   */
+  async play() {
+    const missing = Twostep.missing();
+    if (missing) throw new UnavailableError(missing);
+    this.#asked = performance.now();
+    this.#context ??= new AudioContext({ latencyHint: "playback" });
+    // Not awaited: a browser that waits for a gesture would never answer.
+    this.#context.resume();
+    if (!this.session) {
+      this.#opening ??= this.#open().finally(() => (this.#opening = null));
+      await this.#opening;
+    }
+    this.#node.port.postMessage({ type: "play" });
+    this.#send("playback.set", { state: "PLAY" }, "play");
+    this.#become("playing");
+  }
+
+  /** Fades out; `play` goes on from here. */
+  pause() {
+    this.#transport("PAUSE", "pause", "paused");
+  }
+
+  /** Fades out and forgets the context: `play` begins afresh. */
+  stop() {
+    this.#transport("STOP", "stop", "stopped");
+  }
+
+  /** Forgets the context while it plays on. */
+  reset() {
+    return this.#send("playback.set", { state: "RESET_CONTEXT" }, "reset");
+  }
+
+  /**
+   * The whole mix from now on.
+   * @param {Prompt[]} prompts
+   * @returns {string | null} the `event_id` that `applied` will have; `null` without a session: it will begin so
+   */
+  setPrompts(prompts) {
+    this.#prompts = prompts.map(({ text, weight }) => ({ text, weight }));
+    return this.#send("prompts.set", { prompts: this.#prompts }, "prompts");
+  }
+
+  /**
+   * Some settings from now on.
+   * @param {Config} change
+   * @returns {string | null} as {@link Twostep#setPrompts}
+   */
+  setConfig(change) {
+    this.#config = { ...this.#config, ...change };
+    for (const [name, value] of Object.entries(this.#config)) if (value === null) delete this.#config[name];
+    return this.#send("config.set", change, "config");
+  }
+
+  /**
+   * Whether `recorded` events are wanted.
+   * @param {boolean} on
+   */
+  record(on) {
+    this.#node?.port.postMessage({ type: "record", on });
+  }
+
+  /** Ends the session, not the listener: `play` begins a new one. */
+  close() {
+    this.#worker?.postMessage({ type: "close" });
+  }
+
+  async #open() {
+    this.#become("connecting");
+    try {
+      this.#node ??= await this.#makeNode();
+      await this.#connect();
+    } catch (error) {
+      this.#become("idle");
+      throw error;
+    }
+  }
+
+  async #makeNode() {
+    const context = this.#context;
+    try {
+      await context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
+    } catch {
+      throw new UnavailableError("The server does not answer: the player could not be loaded.");
+    }
+    const node = new AudioWorkletNode(context, "twostep-player", { numberOfInputs: 0, outputChannelCount: [2] });
+    node.port.onmessage = ({ data }) => this.#fromPlayer(data);
+    node.onprocessorerror = () => this.#emit("error", { code: "player_failed", message: "The audio thread failed." });
+    node.connect(context.destination);
+    // Phones suspend the sound of pages that are left; come back with them.
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && this.#state === "playing") context.resume();
+    });
+    return node;
+  }
+
+  #connect() {
+    const { port1, port2 } = new MessageChannel();
+    this.#node.port.postMessage({ type: "socket", port: port1 }, [port1]);
+    const worker = new Worker(new URL("socket-worker.js", import.meta.url), { type: "module" });
+    this.#worker = worker;
+    this.#lastError = null;
+    const start = { sample_rate: this.#context.sampleRate, ...this.#options, config: this.#config };
+    if (this.#prompts.length) start.prompts = this.#prompts;
+    worker.postMessage({ type: "connect", url: this.#url.href, start, player: port2 }, [port2]);
+    return new Promise((resolve, reject) => {
+      this.#abort = reject;
+      worker.onerror = () => this.#closed({ code: 1006, reason: "the socket's worker failed", opened: false });
+      worker.onmessage = ({ data }) => {
+        if (data.type === "message") this.#fromServer(data.message, resolve);
+        else if (data.type === "columns") this.#emit("columns", data);
+        else if (data.type === "degraded") this.#emit("degraded", { on: data.on });
+        else if (data.type === "fault") this.#emit("error", { code: "bad_frame", message: data.message });
+        else if (data.type === "closed") this.#closed(data);
+      };
+    });
+  }
+
+  #fromServer(message, resolve) {
+    switch (message.type) {
+      case "session.created":
+        this.session = message;
+        this.#playedAt = null;
+        this.#emit("created", message);
+        resolve();
+        break;
+      case "applied":
+        this.#applied(message);
+        break;
+      case "error":
+        this.#refused(message.error);
+        break;
+      default:
+        this.#emit(message.type, message);
+    }
+  }
+
+  #refused(error) {
+    this.#lastError = error;
+    const asked = this.#pending.get(error.event_id);
+    this.#pending.delete(error.event_id);
+    if (asked?.kind === "play") this.stop();
+    this.#emit("error", error);
+  }
+
+  #applied({ event_id, at_sample }) {
+    const asked = this.#pending.get(event_id);
+    this.#pending.delete(event_id);
+    // Transport obeys at once at this end.
+    if (!asked || asked.kind === "play") return;
+    const ahead = Math.max(0, at_sample - this.heard) / this.session.sample_rate;
+    const wish = { event_id, at_sample, kind: asked.kind, seconds: (performance.now() - asked.at) / 1000 + ahead };
+    this.#upcoming.push({ ...wish, asked: asked.at });
+    this.#emit("applied", wish);
+  }
+
+  #fromPlayer(data) {
+    if (data.type === "recorded") {
+      this.#emit("recorded", data);
+    } else if (data.type === "sounding" && this.#asked !== null) {
+      this.#emit("sounding", { seconds: (performance.now() - this.#asked) / 1000 });
+      this.#asked = null;
+    } else if (data.type === "stats" && data.session === this.session?.session_id) {
+      this.#playedAt = data;
+      this.#stats = { ...data, lead: data.buffered / this.session.sample_rate };
+      this.#emit("stats", this.#stats);
+      this.#tellHeard();
+    }
+  }
+
+  #tellHeard() {
+    const { heard } = this;
+    const due = this.#upcoming.filter((wish) => wish.at_sample <= heard);
+    this.#upcoming = this.#upcoming.filter((wish) => wish.at_sample > heard);
+    for (const { asked, ...wish } of due) {
+      this.#emit("heard", { ...wish, seconds: (performance.now() - asked) / 1000 });
+    }
+  }
+
+  async #closed({ code, reason, opened }) {
+    this.#worker?.terminate();
+    this.#worker = null;
+    this.#node?.port.postMessage({ type: "stop" });
+    this.session = null;
+    this.#pending.clear();
+    this.#upcoming = [];
+    this.#stats = null;
+    const message = opened ? (this.#lastError?.message ?? closeWords(code)) : await this.#whyRefused(code);
+    this.#become("idle");
+    this.#emit("closed", { code, reason, message });
+    this.#abort?.(new UnavailableError(message));
+    this.#abort = null;
+  }
+
+  /** A browser hides why an upgrade was refused, so ask by plain HTTP. */
+  async #whyRefused(code) {
+    if (this.#lastError) return this.#lastError.message;
+    const url = new URL("capacity", this.#url);
+    url.protocol = url.protocol.replace("ws", "http");
+    try {
+      const { ready, listeners, max_listeners } = await (await fetch(url, { cache: "no-store" })).json();
+      if (!ready) return "The server is not ready yet: it is warming up or shutting down. Try again in a moment.";
+      if (listeners >= max_listeners) return `The server is full (${listeners} listeners). Try again in a moment.`;
+      return `The server did not open a stream. ${closeWords(code)}`;
+    } catch {
+      return "The server does not answer. Is it running?";
+    }
+  }
+
+  #transport(state, command, become) {
+    if (!this.session) return;
+    this.#node.port.postMessage({ type: command });
+    this.#send("playback.set", { state });
+    this.#become(become);
+  }
+
+  #send(type, fields, kind) {
+    if (!this.session) return null;
+    const event_id = `e${++this.#events}`;
+    if (kind) this.#pending.set(event_id, { kind, at: performance.now() });
+    this.#worker.postMessage({ type: "send", message: { type, event_id, ...fields } });
+    return event_id;
+  }
+
+  #become(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#emit("state", state);
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
