@@ -1,7 +1,8 @@
 //! Distances between sounds, and between sets of sounds, that need no trained model.
 //!
-//! [`log_spectral`] and [`spectral_convergence`] compare a sound with a copy of itself, sample by sample in time (a codec,
-//! a vocoder). [`frechet`] and [`kernel`] compare two sets of sounds that only share a distribution (a generator).
+//! [`log_spectral`] and [`spectral_convergence`] compare a sound with a copy of itself, sample by sample in time (a
+//! codec, a vocoder). [`frechet`] and [`kernel`] compare two sets of sounds that only share a distribution (a
+//! generator).
 
 use super::stft;
 use super::symmetric::Symmetric;
@@ -54,9 +55,9 @@ fn spectra(signal: &[f32], n_fft: usize, hop: usize) -> Vec<f32> {
     all
 }
 
-/// Log-spectral distance in dB: the root mean square difference of `10 log10(|X|^2 + 1e-6)` over frames and bins, `X` the
-/// Hann-windowed Fourier transform without scaling, averaged over windows of 512, 1024 and 2048 samples a quarter apart and
-/// over the two channels.
+/// Log-spectral distance in dB: the root mean square difference of `10 log10(|X|^2 + 1e-6)` over frames and bins, `X`
+/// the Hann-windowed Fourier transform without scaling, averaged over windows of 512, 1024 and 2048 samples a quarter
+/// apart and over the two channels.
 pub fn log_spectral(a: &Stereo, b: &Stereo) -> Result<f64, DistanceError> {
     const SIZES: [usize; 3] = [512, 1024, 2048];
     same_length(a, b)?;
@@ -72,8 +73,8 @@ pub fn log_spectral(a: &Stereo, b: &Stereo) -> Result<f64, DistanceError> {
     Ok(sum / (2 * SIZES.len()) as f64)
 }
 
-/// Spectral convergence in dB: `20 log10(|| |Y| - |X| || / || |X| ||)` in the Frobenius norm over frames, bins and channels,
-/// `X` the reference, Hann 2048, hop 512. Minus infinity for equal magnitudes or a silent reference.
+/// Spectral convergence in dB: `20 log10(|| |Y| - |X| || / || |X| ||)` in the Frobenius norm over frames, bins and
+/// channels, `X` the reference, Hann 2048, hop 512. Minus infinity for equal magnitudes or a silent reference.
 pub fn spectral_convergence(reference: &Stereo, estimate: &Stereo) -> Result<f64, DistanceError> {
     same_length(reference, estimate)?;
     let (mut difference, mut norm) = (0.0_f64, 0.0_f64);
@@ -86,8 +87,8 @@ pub fn spectral_convergence(reference: &Stereo, estimate: &Stereo) -> Result<f64
     Ok(if norm > 0.0 { 10.0 * (difference / norm).log10() } else { f64::NEG_INFINITY })
 }
 
-/// The features of a clip's spectrogram, `values` holding frames of `frame_values` one after the other: adjacent values are
-/// averaged in groups of four, and each group gives its mean over time, its standard deviation, and the standard
+/// The features of a clip's spectrogram, `values` holding frames of `frame_values` one after the other: adjacent values
+/// are averaged in groups of four, and each group gives its mean over time, its standard deviation, and the standard
 /// deviation of its difference from frame to frame: `3 * ceil(frame_values / 4)` numbers.
 pub fn features(values: &[f32], frame_values: usize) -> Result<Vec<f64>, DistanceError> {
     if frame_values == 0 || !values.len().is_multiple_of(frame_values) || values.len() / frame_values < 2 {
@@ -99,8 +100,8 @@ pub fn features(values: &[f32], frame_values: usize) -> Result<Vec<f64>, Distanc
     Ok(pooled(&frames))
 }
 
-/// The features of a sound in a space no model was trained in: as [`features`], of the log powers of 25 third-octave bands
-/// from 60 Hz (Hann 4096, hop 1024, mean power of the channels, floor -100 dBFS): 75 numbers.
+/// The features of a sound in a space no model was trained in: as [`features`], of the log powers of 25 third-octave
+/// bands from 60 Hz (Hann 4096, hop 1024, mean power of the channels, floor -100 dBFS): 75 numbers.
 pub fn sound_features(sound: &Stereo) -> Result<Vec<f64>, DistanceError> {
     const N_FFT: usize = 4096;
     const HOP: usize = 1024;

@@ -215,8 +215,8 @@ impl Report {
         text
     }
 
-    /// `card` with what stands between `<!-- eval:begin -->` and `<!-- eval:end -->` replaced by [`Self::markdown`]; a card
-    /// without the markers gets them at its end.
+    /// `card` with what stands between `<!-- eval:begin -->` and `<!-- eval:end -->` replaced by [`Self::markdown`]; a
+    /// card without the markers gets them at its end.
     pub fn into_card(&self, card: &str) -> Result<String, CardError> {
         let block = format!("{BEGIN}\n{}{END}", self.markdown());
         match (card.find(BEGIN), card.find(END)) {

@@ -170,9 +170,9 @@ fn median(mut values: Vec<f32>) -> f32 {
     *values.select_nth_unstable_by(middle, f32::total_cmp).1
 }
 
-/// The lag at which the flux is most like itself, preferring lags near 120 beats per minute by a log-normal weight of one
-/// octave (Ellis 2007, "Beat Tracking by Dynamic Programming"): above 170 the half of the tempo is as good an answer. `None`
-/// if there is no peak, its likeness is under 0.2, or two periods of the slowest tempo do not fit.
+/// The lag at which the flux is most like itself, preferring lags near 120 beats per minute by a log-normal weight of
+/// one octave (Ellis 2007, "Beat Tracking by Dynamic Programming"): above 170 the half of the tempo is as good an
+/// answer. `None` if there is no peak, its likeness is under 0.2, or two periods of the slowest tempo do not fit.
 fn tempo(flux: &[f32]) -> Option<f32> {
     let mean = flux.iter().sum::<f32>() / flux.len().max(1) as f32;
     // Smoothed over five frames, so that a period between two whole lags is as like itself as a whole one.
