@@ -1,4 +1,5 @@
 //! The `twostep` program: parse, then one match.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod cli;
 

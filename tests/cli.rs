@@ -1,4 +1,5 @@
 //! The program as its users run it: `generate`, its errors, and the export of the corpus.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

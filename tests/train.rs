@@ -1,4 +1,5 @@
 //! The whole training, small: from nothing to a model that makes sound, and resuming exactly.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 use std::process::{Command, Output};

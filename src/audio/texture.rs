@@ -86,7 +86,7 @@ mod tests {
     fn plains_are_noise_and_lines_are_not() {
         let ripple = |n: usize, m: usize| -3.0 + 0.1 * ((n * 7 + m * 3) as f32).sin();
         assert!(texture(ripple)[10..160].iter().all(|&q| q > 0.9));
-        let partials = |_: usize, m: usize| if m % 10 == 0 { -2.0 } else { -6.0 };
+        let partials = |_: usize, m: usize| if m.is_multiple_of(10) { -2.0 } else { -6.0 };
         assert!(texture(partials)[10..160].iter().all(|&q| q == 0.0));
         let decay = |n: usize, _: usize| -2.0 - 0.4 * n as f32;
         assert!(texture(decay)[10..160].iter().all(|&q| q == 0.0));

@@ -174,7 +174,7 @@ impl Common {
         ctrlc::set_handler(move || raised.store(true, Ordering::Relaxed))?;
         let device = self.device.open()?;
         let batch = self.batch.unwrap_or(habits.batch);
-        if self.parts == 0 || batch == 0 || batch % self.parts != 0 {
+        if self.parts == 0 || batch == 0 || !batch.is_multiple_of(self.parts) {
             anyhow::bail!("--batch {batch}: must be a multiple of --parts {}", self.parts);
         }
         let batch = batch / self.parts;

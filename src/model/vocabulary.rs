@@ -244,7 +244,8 @@ mod tests {
         fn a_typo_of_a_known_word_is_known(seed: u64, pick: prop::sample::Index) {
             let v = vocabulary();
             let all: Vec<&str> = v.words().filter(|w| w.len() >= 4).collect();
-            let typed = typo(*pick.get(&all), &mut ChaCha8Rng::seed_from_u64(seed));
+            let word: &&str = pick.get(&all);
+            let typed = typo(word, &mut ChaCha8Rng::seed_from_u64(seed));
             prop_assert_eq!(v.check(&typed), PromptCheck::Known, "{}", typed);
         }
     }

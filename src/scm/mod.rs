@@ -5,9 +5,9 @@
 //! * [`distill`]: the sCM objective, Algorithm 1 of the paper
 
 pub mod distill;
-pub mod sampler;
 #[cfg(test)]
 mod mixture;
+pub mod sampler;
 #[cfg(test)]
 mod toy;
 pub mod trigflow;

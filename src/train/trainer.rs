@@ -345,24 +345,24 @@ mod tests {
         let stop = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
         let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-        let mut straight = Regression::new(&stop);
+        let straight = Regression::new(&stop);
         let vars = straight.vars.clone();
-        let expected = train(&mut straight, &vars, &options(), &whole, false, &stop).unwrap();
+        let expected = train(&straight, &vars, &options(), &whole, false, &stop).unwrap();
         assert_eq!((expected.outcome, expected.steps, expected.samples), (Outcome::Finished, 20, 640));
         assert!(whole.join("curves.png").exists());
 
         let mut first = Regression::new(&stop);
         first.stop_after = 10;
         let vars = first.vars.clone();
-        let summary = train(&mut first, &vars, &options(), &parts, false, &stop).unwrap();
+        let summary = train(&first, &vars, &options(), &parts, false, &stop).unwrap();
         assert_eq!((summary.outcome, summary.steps), (Outcome::Stopped, 10));
         assert_ne!(first.values(), straight.values());
-        assert!(matches!(train(&mut first, &vars, &options(), &parts, false, &stop), Err(TrainError::Exists { .. })));
+        assert!(matches!(train(&first, &vars, &options(), &parts, false, &stop), Err(TrainError::Exists { .. })));
 
         stop.store(false, Ordering::Relaxed);
-        let mut second = Regression::new(&stop);
+        let second = Regression::new(&stop);
         let vars = second.vars.clone();
-        let summary = train(&mut second, &vars, &options(), &parts, true, &stop).unwrap();
+        let summary = train(&second, &vars, &options(), &parts, true, &stop).unwrap();
         assert_eq!((summary.steps, summary.steps_here, summary.samples), (20, 10, 640));
         assert_eq!(second.values(), straight.values());
         assert_eq!(averages(&summary), averages(&expected));
@@ -379,11 +379,11 @@ mod tests {
     fn learns() {
         let stop = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
-        let mut regression = Regression::new(&stop);
+        let regression = Regression::new(&stop);
         let vars = regression.vars.clone();
         let mut options = options();
         options.schedule = Schedule { steps: 400, lr: 0.05, ..options.schedule };
-        let summary = train(&mut regression, &vars, &options, folder.path(), false, &stop).unwrap();
+        let summary = train(&regression, &vars, &options, folder.path(), false, &stop).unwrap();
         assert!(summary.loss.unwrap() < 0.02, "{:?}", summary.loss);
         assert!(summary.without_gradient.is_empty());
         summary.ema.copy_to_parameters().unwrap();
@@ -395,14 +395,14 @@ mod tests {
     fn skips_what_is_not_finite_and_gives_up_when_it_lasts() {
         let stop = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
-        let mut regression = Regression::new(&stop);
+        let regression = Regression::new(&stop);
         regression.broken = 3..5;
         let vars = regression.vars.clone();
-        let summary = train(&mut regression, &vars, &options(), &folder.path().join("a"), false, &stop).unwrap();
+        let summary = train(&regression, &vars, &options(), &folder.path().join("a"), false, &stop).unwrap();
         assert_eq!((summary.steps, summary.skipped), (20, 2));
         assert!(regression.values().iter().all(|v| v.is_finite()));
         regression.broken = 7..20;
-        match train(&mut regression, &vars, &options(), &folder.path().join("b"), false, &stop) {
+        match train(&regression, &vars, &options(), &folder.path().join("b"), false, &stop) {
             Err(TrainError::NotFinite { step: 9, count: 3 }) => {}
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("went on"),
@@ -413,20 +413,20 @@ mod tests {
     fn stops_in_time_and_refuses_another_configuration() {
         let stop = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
-        let mut regression = Regression::new(&stop);
+        let regression = Regression::new(&stop);
         let vars = regression.vars.clone();
         let limited = Options { time_limit: Some(Duration::ZERO), ..options() };
-        let summary = train(&mut regression, &vars, &limited, folder.path(), false, &stop).unwrap();
+        let summary = train(&regression, &vars, &limited, folder.path(), false, &stop).unwrap();
         assert_eq!((summary.outcome, summary.steps), (Outcome::OutOfTime, 0));
         let other = Options { seed: 6, ..options() };
-        let error = match train(&mut regression, &vars, &other, folder.path(), true, &stop) {
+        let error = match train(&regression, &vars, &other, folder.path(), true, &stop) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("went on"),
         };
         assert!(error.contains("config.seed is 5 there and 6 here"), "{error}");
         let fewer = &vars[..2];
         assert!(matches!(
-            train(&mut regression, fewer, &options(), folder.path(), true, &stop),
+            train(&regression, fewer, &options(), folder.path(), true, &stop),
             Err(TrainError::Mismatch { field, .. }) if field == "out"
         ));
     }

@@ -1,4 +1,5 @@
 //! The server over real sockets. The scenarios of [`scenarios`] work with any renderer.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
 mod http;

@@ -1,0 +1,205 @@
+//! The whole of sCM in small: a two-dimensional mixture, a diffusion teacher, and its two-step student.
+
+use super::Network;
+use super::distill;
+use super::sampler::{Solver, consistency_sample, consistency_times, teacher};
+use super::trigflow::{SD, diffusion_loss, noised, t_max};
+use crate::nets::layers::{EPS, Linear, Mlp};
+use crate::ops::{Array, Params, Scope};
+use crate::train::adamw::{AdamW, AdamWOptions};
+use crate::train::ema::Ema;
+use crate::train::schedule::{Decay, Schedule};
+use crate::train::weight::LogWeight;
+use candle_core::{DType, Device, Result, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+const WIDTH: usize = 64;
+const FREQUENCIES: usize = 16;
+const BATCH: usize = 384;
+
+/// A small network with the generator's ingredients: c_noise = t, frequencies up to 1, double norm.
+struct Denoiser {
+    frequencies: Tensor,
+    time: Linear,
+    input: Linear,
+    blocks: Vec<(Linear, Linear, Mlp)>,
+    output: Linear,
+}
+
+impl Denoiser {
+    fn new(scope: &mut Scope<'_>) -> Result<Self> {
+        let frequencies: Vec<f32> = (0..FREQUENCIES).map(|k| 0.1f32.powf(k as f32 / FREQUENCIES as f32)).collect();
+        let block = |i: usize| {
+            let mut scope = scope.at(i);
+            Ok((
+                Linear::new(&mut scope.at("scale"), WIDTH, WIDTH, 1.0)?,
+                Linear::new(&mut scope.at("shift"), WIDTH, WIDTH, 1.0)?,
+                Mlp::new(&mut scope.at("mlp"), WIDTH, 2 * WIDTH, 0.5)?,
+            ))
+        };
+        let blocks = (0..3).map(block).collect::<Result<_>>()?;
+        Ok(Self {
+            blocks,
+            frequencies: Tensor::from_vec(frequencies, (1, FREQUENCIES), &Device::Cpu)?,
+            time: Linear::new(&mut scope.at("time"), 2 * FREQUENCIES, WIDTH, 1.0)?,
+            input: Linear::new(&mut scope.at("input"), 2, WIDTH, 1.0)?,
+            output: Linear::new(&mut scope.at("output"), WIDTH, 2, 0.1)?,
+        })
+    }
+}
+
+impl Network for Denoiser {
+    fn forward<A: Array>(&self, x: &A, t: &A) -> Result<A> {
+        let batch = x.value().dim(0)?;
+        let angles = t.linear(&self.frequencies, None)?;
+        let embedding = self.time.forward(&A::cat(&[&angles.sin()?, &angles.cos()?], 1)?)?.silu()?;
+        let mut h = self.input.forward(x)?;
+        for (scale, shift, mlp) in &self.blocks {
+            let scale = scale.forward(&embedding)?.rms_norm(1e-8)?;
+            let shift = shift.forward(&embedding)?.rms_norm(1e-8)?;
+            let row = h.rms_norm(EPS)?.reshape(&[batch, 1, WIDTH])?;
+            h = h.add(&mlp.forward(&row.modulate(&scale, &shift)?.reshape(&[batch, WIDTH])?)?)?;
+        }
+        self.output.forward(&h.rms_norm(EPS)?)
+    }
+}
+
+/// Three Gaussians around the origin, standard deviation 0.5 in each dimension, one as frequent as the other two.
+fn data(rng: &mut ChaCha8Rng, count: usize) -> Tensor {
+    let (radius, spread) = (0.6f32, 0.26f32);
+    let point = |_| {
+        let mode = rng.random_range(0..4usize).saturating_sub(1) as f32;
+        let angle = mode * std::f32::consts::TAU / 3.0;
+        let mut normal = || <StandardNormal as Distribution<f32>>::sample(&StandardNormal, rng);
+        [radius * angle.cos() + spread * normal(), radius * angle.sin() + spread * normal()]
+    };
+    let points: Vec<f32> = (0..count).flat_map(point).collect();
+    Tensor::from_vec(points, (count, 2), &Device::Cpu).unwrap()
+}
+
+fn noise(rng: &mut ChaCha8Rng, count: usize) -> Tensor {
+    crate::train::data::normal(rng, SD, &[count, 2], &Device::Cpu).unwrap()
+}
+
+fn times(rng: &mut ChaCha8Rng, law: (f64, f64)) -> Tensor {
+    crate::train::teacher::draw_times(BATCH, law, rng, &Device::Cpu).unwrap()
+}
+
+/// Minimises a loss; returns the averaged weights' network as parameters of their own.
+fn fit(params: &mut Params, steps: u64, lr: f64, mut loss: impl FnMut(u64, &mut ChaCha8Rng) -> Tensor) -> Params {
+    let vars: Vec<(String, Var)> = params.vars().map(|(name, var)| (name.to_owned(), var.clone())).collect();
+    let options = AdamWOptions { beta1: 0.9, beta2: 0.99, weight_decay: 0.0, clip: None, ..Default::default() };
+    let mut adamw = AdamW::new(&vars, options).unwrap();
+    let mut ema = Ema::new(&vars, 0.05).unwrap();
+    let schedule = Schedule { steps, lr, warmup: 50, decay_fraction: 0.8, decay: Decay::Linear };
+    let mut rng = ChaCha8Rng::seed_from_u64(steps);
+    for step in 0..steps {
+        let grads = loss(step, &mut rng).backward().unwrap();
+        adamw.step(&grads, schedule.lr(step)).unwrap();
+        ema.update().unwrap();
+    }
+    let averaged = ema.tensors().map(|(name, t)| (name.to_owned(), t.clone())).collect::<Vec<_>>();
+    Params::load(averaged, DType::F32, &Device::Cpu).unwrap()
+}
+
+fn train_teacher(steps: u64) -> Params {
+    let mut params = Params::init(1, DType::F32, &Device::Cpu);
+    let network = Denoiser::new(&mut params.tracked().at("net")).unwrap();
+    let weight = LogWeight::new(&mut params.tracked().at("weight")).unwrap();
+    fit(&mut params, steps, 2e-3, |_, rng| {
+        let (x0, z, t) = (data(rng, BATCH), noise(rng, BATCH), times(rng, (-0.8, 1.4)));
+        diffusion_loss(&network, &x0, &z, &t, &weight.forward(&t).unwrap()).unwrap().loss
+    })
+}
+
+/// Distils a student; `tangents` is the final weight of the JVP's part, 1 in Algorithm 1.
+fn train_student(teacher: &mut Params, steps: u64, tangents: f64) -> Params {
+    let teacher_network = Denoiser::new(&mut teacher.detached().at("net")).unwrap();
+    let mut params = Params::init(2, DType::F32, &Device::Cpu);
+    for (name, var) in teacher.vars().filter(|(name, _)| name.starts_with("net.")) {
+        params.insert(name, var.as_detached_tensor().copy().unwrap()).unwrap();
+    }
+    let student = Denoiser::new(&mut params.tracked().at("net")).unwrap();
+    let still = Denoiser::new(&mut params.detached().at("net")).unwrap();
+    let weight = LogWeight::new(&mut params.tracked().at("weight")).unwrap();
+    let end = Tensor::full(t_max() as f32, (BATCH, 1), &Device::Cpu).unwrap();
+    fit(&mut params, steps, 1.5e-3, |step, rng| {
+        let (x0, z) = (data(rng, BATCH), noise(rng, BATCH));
+        let at_end: Vec<u8> = (0..BATCH).map(|_| u8::from(rng.random_bool(0.05))).collect();
+        let t = times(rng, (-0.8, 1.6));
+        let t = Tensor::from_vec(at_end, (BATCH, 1), &Device::Cpu).unwrap().where_cond(&end, &t).unwrap();
+        let x = noised(&x0, &z, &t).unwrap();
+        let scaled = (&x / SD).unwrap();
+        let dx_dt = (teacher_network.forward(&scaled, &t).unwrap() * SD).unwrap();
+        let warmup = tangents * (step as f64 / (0.12 * steps as f64)).min(1.0);
+        let target = distill::tangent(&still, &x, &t, &dx_dt, warmup).unwrap().target().unwrap();
+        let output = student.forward(&scaled, &t).unwrap();
+        distill::loss(&output, &target, &weight.forward(&t).unwrap()).unwrap().loss
+    })
+}
+
+/// Sliced 2-Wasserstein distance: over directions, the root mean square of the differences of sorted projections.
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    let (a, b) = (a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap());
+    assert_eq!(a.len(), b.len());
+    let directions = 32;
+    let mean_square = (0..directions)
+        .map(|d| {
+            let (sin, cos) = (d as f32 * std::f32::consts::PI / directions as f32).sin_cos();
+            let project = |points: &[Vec<f32>]| {
+                let mut line: Vec<f32> = points.iter().map(|p| p[0] * cos + p[1] * sin).collect();
+                line.sort_by(f32::total_cmp);
+                line
+            };
+            let (a, b) = (project(&a), project(&b));
+            a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / a.len() as f64
+        })
+        .sum::<f64>()
+        / f64::from(directions);
+    mean_square.sqrt()
+}
+
+/// The teacher is stopped early, so that its own distance, 0.033, stands well above what two draws of the data differ by,
+/// 0.007: near that floor a ratio would compare the draws and not the networks. The student comes to 0.033 as well, and to
+/// 0.22 when its objective is deprived of the Jacobian-vector product.
+#[test]
+fn a_two_step_student_comes_within_ten_percent_of_its_teacher() {
+    const POINTS: usize = 40_000;
+    // So small products gain nothing from a second thread: the two students take one each.
+    let alone = |work: &(dyn Fn() -> Params + Sync)| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(work)
+    };
+    let mut teacher_params = alone(&|| train_teacher(150));
+    let (mut student_params, mut without_jvp) = std::thread::scope(|scope| {
+        let (with, without) = (teacher_params.clone(), teacher_params.clone());
+        let with = scope.spawn(move || alone(&|| train_student(&mut with.clone(), 3500, 1.0)));
+        let without = scope.spawn(move || alone(&|| train_student(&mut without.clone(), 500, 0.0)));
+        (with.join().unwrap(), without.join().unwrap())
+    });
+    let network = |params: &mut Params| Denoiser::new(&mut params.detached().at("net")).unwrap();
+    let (teach, student, flat) =
+        (network(&mut teacher_params), network(&mut student_params), network(&mut without_jvp));
+
+    let mut rng = ChaCha8Rng::seed_from_u64(77);
+    let (real, other) = (data(&mut rng, POINTS), data(&mut rng, POINTS));
+    let noises = [noise(&mut rng, POINTS), noise(&mut rng, POINTS)];
+    let floor = distance(&real, &other);
+    let many = distance(&teacher(&teach, &noises[0], 32, Solver::Midpoint).unwrap(), &real);
+    // As after a real training, the second step's time is searched for.
+    let few = |network: &Denoiser| {
+        let at = |t_mid| distance(&consistency_sample(network, &noises, &consistency_times(2, t_mid)).unwrap(), &real);
+        [0.8, 1.1, 1.3].map(at).into_iter().fold(f64::MAX, f64::min)
+    };
+    let (two, flat) = (few(&student), few(&flat));
+    println!(
+        "one step {:.4}",
+        distance(&consistency_sample(&student, &noises[..1], &consistency_times(1, 1.0)).unwrap(), &real)
+    );
+    println!("floor {floor:.4}, teacher {many:.4}, student {two:.4}, without JVP {flat:.4}");
+    assert!(many < 0.1, "the teacher has not learnt the mixture: {many}");
+    assert!(two <= 1.1 * many, "student {two}, teacher {many}");
+    assert!(flat > 2.0 * two, "without the JVP the student should be far worse: {flat} against {two}");
+}
