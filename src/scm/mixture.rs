@@ -194,10 +194,6 @@ fn a_two_step_student_comes_within_ten_percent_of_its_teacher() {
         [0.8, 1.1, 1.3].map(at).into_iter().fold(f64::MAX, f64::min)
     };
     let (two, flat) = (few(&student), few(&flat));
-    println!(
-        "one step {:.4}",
-        distance(&consistency_sample(&student, &noises[..1], &consistency_times(1, 1.0)).unwrap(), &real)
-    );
     println!("floor {floor:.4}, teacher {many:.4}, student {two:.4}, without JVP {flat:.4}");
     assert!(many < 0.1, "the teacher has not learnt the mixture: {many}");
     assert!(two <= 1.1 * many, "student {two}, teacher {many}");

@@ -395,7 +395,7 @@ mod tests {
     fn skips_what_is_not_finite_and_gives_up_when_it_lasts() {
         let stop = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
-        let regression = Regression::new(&stop);
+        let mut regression = Regression::new(&stop);
         regression.broken = 3..5;
         let vars = regression.vars.clone();
         let summary = train(&regression, &vars, &options(), &folder.path().join("a"), false, &stop).unwrap();
