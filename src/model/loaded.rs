@@ -63,10 +63,10 @@ impl Model {
         };
         let (latent_mean, latent_std) = latent_statistics(&spec, &mut decoder).map_err(misfit(&decoder_path))?;
         Ok(Self {
-            text: TextEncoder::new(&spec.text, &mut text.detached().at("text")).map_err(misfit(&text_path))?,
-            generator: Generator::new(&spec.generator, &mut generator.detached().at("generator"))
+            text: TextEncoder::new(&spec.text, &mut text.frozen().at("text")).map_err(misfit(&text_path))?,
+            generator: Generator::new(&spec.generator, &mut generator.frozen().at("generator"))
                 .map_err(misfit(&generator_path))?,
-            decoder: Decoder::new(&spec.codec, &mut decoder.detached().at("decoder")).map_err(misfit(&decoder_path))?,
+            decoder: Decoder::new(&spec.codec, &mut decoder.frozen().at("decoder")).map_err(misfit(&decoder_path))?,
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
             device: device.clone(),
             latent_mean,
@@ -80,9 +80,9 @@ impl Model {
         let mut params = Params::init(seed, DType::F32, device);
         let (latent_mean, latent_std) = latent_statistics(&spec, &mut params)?;
         let model = Self {
-            text: TextEncoder::new(&spec.text, &mut params.detached().at("text"))?,
-            generator: Generator::new(&spec.generator, &mut params.detached().at("generator"))?,
-            decoder: Decoder::new(&spec.codec, &mut params.detached().at("decoder"))?,
+            text: TextEncoder::new(&spec.text, &mut params.frozen().at("text"))?,
+            generator: Generator::new(&spec.generator, &mut params.frozen().at("generator"))?,
+            decoder: Decoder::new(&spec.codec, &mut params.frozen().at("decoder"))?,
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
             device: device.clone(),
             latent_mean,

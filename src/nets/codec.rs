@@ -47,7 +47,7 @@ impl Block {
 
     /// x (B, T, C); `padded` (B, T + KERNEL - 1, C) is x with what lies before and after it.
     fn forward<A: Array>(&self, x: &A, padded: &A) -> Result<A> {
-        x.add(&self.mlp.forward(&padded.depthwise(&self.kernel)?.rms_norm(EPS)?)?)
+        self.mlp.forward_add(&padded.depthwise(&self.kernel)?.rms_norm(EPS)?, x)
     }
 }
 

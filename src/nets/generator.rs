@@ -149,7 +149,7 @@ impl ScalarEmbedding {
     fn forward<A: Array>(&self, scalar: &A) -> Result<A> {
         let angles = scalar.linear(&self.frequencies, None)?;
         let waves = A::cat(&[&angles.sin()?, &angles.cos()?], 1)?;
-        self.out.forward(&self.hidden.forward(&waves)?.silu()?)
+        self.out.forward(&self.hidden.forward_silu(&waves)?)
     }
 }
 
@@ -170,7 +170,7 @@ impl Modulation {
     fn forward<A: Array>(&self, x: &A, embedding: &A) -> Result<A> {
         let scale = self.scale.forward(embedding)?.rms_norm(PNORM_EPS)?;
         let shift = self.shift.forward(embedding)?.rms_norm(PNORM_EPS)?;
-        x.rms_norm(EPS)?.modulate(&scale, &shift)
+        x.norm_modulate(&scale, &shift, EPS)
     }
 }
 
@@ -210,8 +210,8 @@ impl Block {
         let key = head_norm(&self.key.forward(&h)?, heads)?;
         let keys = A::cat(&[&A::constant(keys), &key], 1)?;
         let values = A::cat(&[&A::constant(values), &self.value.forward(&h)?], 1)?;
-        let x = x.add(&self.out.forward(&query.attention(&keys, &values, heads)?)?)?;
-        x.add(&self.mlp.forward(&self.feed_forward.forward(&x, embedding)?)?)
+        let x = self.out.forward_add(&query.attention(&keys, &values, heads)?, x)?;
+        self.mlp.forward_add(&self.feed_forward.forward(&x, embedding)?, &x)
     }
 }
 
@@ -268,8 +268,8 @@ impl ContextEncoder {
             let query = head_norm(&block.query.forward(&h)?, self.heads)?;
             let key = head_norm(&block.key.forward(&h)?, self.heads)?;
             let mixed = query.attention(&key, &block.value.forward(&h)?, self.heads)?;
-            x = (x + block.out.forward(&mixed)?)?;
-            x = (&x + block.mlp.forward(&x.rms_norm(EPS)?)?)?;
+            x = block.out.forward_add(&mixed, &x)?;
+            x = block.mlp.forward_add(&x.rms_norm(EPS)?, &x)?;
         }
         x.rms_norm(EPS)
     }

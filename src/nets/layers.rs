@@ -1,6 +1,6 @@
 //! Layers that the networks share.
 
-use crate::ops::{Array, Init, Scope};
+use crate::ops::{Array, Init, Scope, Weight};
 use candle_core::{Result, Tensor};
 
 /// Keeps the normalisation of silence finite; small against the unit variance of activations.
@@ -9,7 +9,7 @@ pub const EPS: f64 = 1e-6;
 /// An affine map over the last dimension.
 #[derive(Clone)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
 }
 
@@ -22,16 +22,26 @@ impl Linear {
 
     /// `inputs -> outputs` that maps zero to zero.
     pub fn without_bias(scope: &mut Scope<'_>, inputs: usize, outputs: usize, gain: f64) -> Result<Self> {
-        Ok(Self { weight: scope.get("weight", (inputs, outputs), Init::FanIn(gain))?, bias: None })
+        Ok(Self { weight: scope.weight("weight", (inputs, outputs), Init::FanIn(gain))?, bias: None })
     }
 
     /// x (..., inputs) to (..., outputs).
     pub fn forward<A: Array>(&self, x: &A) -> Result<A> {
-        x.linear(&self.weight, self.bias.as_ref())
+        x.project(&self.weight, self.bias.as_ref())
+    }
+
+    /// SiLU of [`Linear::forward`].
+    pub fn forward_silu<A: Array>(&self, x: &A) -> Result<A> {
+        x.project_silu(&self.weight, self.bias.as_ref())
+    }
+
+    /// `other` plus [`Linear::forward`].
+    pub fn forward_add<A: Array>(&self, x: &A, other: &A) -> Result<A> {
+        x.project_add(&self.weight, self.bias.as_ref(), other)
     }
 }
 
-/// `x + W2 silu(W1 x)` without the sum: the feed-forward part of a block.
+/// `W2 silu(W1 x)`: the feed-forward part of a block.
 #[derive(Clone)]
 pub struct Mlp {
     up: Linear,
@@ -47,9 +57,9 @@ impl Mlp {
         })
     }
 
-    /// Same shape as the input.
-    pub fn forward<A: Array>(&self, x: &A) -> Result<A> {
-        self.down.forward(&self.up.forward(x)?.silu()?)
+    /// `other` plus the layer's output for x; all of one shape.
+    pub fn forward_add<A: Array>(&self, x: &A, other: &A) -> Result<A> {
+        self.down.forward_add(&self.up.forward_silu(x)?, other)
     }
 }
 

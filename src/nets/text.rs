@@ -64,11 +64,11 @@ impl TextEncoder {
         let (batch, count, _) = words.value().dims3()?;
         // A word is the mean of some 15 independent rows: bring it back to unit scale before the gate.
         let words = words.scale(4.0)?;
-        let gated = self.gate.forward(&words)?.silu()?.mul(&self.value.forward(&words)?)?;
+        let gated = self.gate.forward_silu(&words)?.mul(&self.value.forward(&words)?)?;
         let width = gated.value().dim(2)?;
         let ones = Tensor::ones((count, width), gated.value().dtype(), gated.value().device())?;
         let sum = gated.depthwise(&ones)?.reshape(&[batch, width])?.rms_norm(EPS)?;
-        self.out.forward(&self.hidden.forward(&sum)?.silu()?)?.rms_norm(EPS)
+        self.out.forward(&self.hidden.forward_silu(&sum)?)?.rms_norm(EPS)
     }
 }
 

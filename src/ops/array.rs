@@ -1,6 +1,7 @@
 //! The array trait that networks are generic over, and its implementation for plain tensors.
 
-use super::{attention, conv, linear, modulate, rms_norm, silu};
+use super::linear::Follow;
+use super::{Weight, attention, conv, linear, norm_modulate, rms_norm, silu};
 use candle_core::{Result, Tensor};
 
 /// An array with the operations the networks use; see the crate's op layer for each one's equation.
@@ -28,12 +29,18 @@ pub trait Array: Clone {
     fn rms_norm(&self, eps: f64) -> Result<Self>;
     /// `x W + b` over the last dimension: W `(I, O)`, b `(O)`.
     fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self>;
+    /// `x W + b` with a weight that may be frozen.
+    fn project(&self, weight: &Weight, bias: Option<&Tensor>) -> Result<Self>;
+    /// `silu(x W + b)`.
+    fn project_silu(&self, weight: &Weight, bias: Option<&Tensor>) -> Result<Self>;
+    /// `other + x W + b`.
+    fn project_add(&self, weight: &Weight, bias: Option<&Tensor>, other: &Self) -> Result<Self>;
     /// Valid depthwise convolution over time: `(B, T + K - 1, C)` with a kernel `(K, C)` gives `(B, T, C)`.
     fn depthwise(&self, kernel: &Tensor) -> Result<Self>;
     /// Multi-head attention of queries `self` over `keys` and `values`, all `(B, T, C)`.
     fn attention(&self, keys: &Self, values: &Self, heads: usize) -> Result<Self>;
-    /// `x scale + shift` with one scale and shift `(B, C)` for all times of a sample.
-    fn modulate(&self, scale: &Self, shift: &Self) -> Result<Self>;
+    /// `rms(x) scale + shift` with one scale and shift `(B, C)` for all times of a sample.
+    fn norm_modulate(&self, scale: &Self, shift: &Self, eps: f64) -> Result<Self>;
 
     /// The same elements in another shape.
     fn reshape(&self, shape: &[usize]) -> Result<Self>;
@@ -74,14 +81,23 @@ impl Array for Tensor {
     fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         linear::linear(self, weight, bias)
     }
+    fn project(&self, weight: &Weight, bias: Option<&Tensor>) -> Result<Self> {
+        linear::project(self, weight, bias, Follow::Keep)
+    }
+    fn project_silu(&self, weight: &Weight, bias: Option<&Tensor>) -> Result<Self> {
+        linear::project(self, weight, bias, Follow::Silu)
+    }
+    fn project_add(&self, weight: &Weight, bias: Option<&Tensor>, other: &Self) -> Result<Self> {
+        linear::project(self, weight, bias, Follow::Add(other))
+    }
     fn depthwise(&self, kernel: &Tensor) -> Result<Self> {
         conv::depthwise(self, kernel)
     }
     fn attention(&self, keys: &Self, values: &Self, heads: usize) -> Result<Self> {
         attention::attention(self, keys, values, heads)
     }
-    fn modulate(&self, scale: &Self, shift: &Self) -> Result<Self> {
-        modulate::modulate(self, scale, shift)
+    fn norm_modulate(&self, scale: &Self, shift: &Self, eps: f64) -> Result<Self> {
+        norm_modulate::norm_modulate(self, scale, shift, eps)
     }
     fn reshape(&self, shape: &[usize]) -> Result<Self> {
         Tensor::reshape(self, shape)

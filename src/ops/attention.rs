@@ -1,10 +1,11 @@
 //! Multi-head attention over short sequences: `O = softmax(Q K^T / sqrt(d)) V` for every head.
 //!
-//! q `(B, Tq, C)`, k and v `(B, Tk, C)`, heads side by side in C: no transposed copies, one task a sample and head.
+//! q `(B, Tq, C)`, k and v `(B, Tk, C)`, heads side by side in C: no transposed copies, one task a sample.
 //! Forward mode, row by row (arXiv 2410.11081, appendix F): `S' = (Q' K^T + Q K'^T) / sqrt(d)`, `H = P S'`,
 //! `O' = H V - rowsum(H) O + P V'`.
 
-use super::kernel::{Real, axpy, dispatch, dot, owned, slice, tensor, with_slices};
+use super::kernel::{Real, axpy, dispatch, dot, is_part, owned, slice, tensor, with_slices};
+use super::simd::vectorised;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -28,13 +29,14 @@ pub fn attention_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) ->
     }
     let all = [q.contiguous()?, k.contiguous()?, v.contiguous()?, dq.contiguous()?, dk.contiguous()?, dv.contiguous()?];
     dispatch!(q.dtype(), T => with_slices::<T, 6, _>(all.each_ref(), |[q, k, v, dq, dk, dv]| {
-        let out = size.per_head(&[size.queries], |b, h| {
-            let mut out = vec![<T as Real>::ZERO; size.queries * size.depth];
+        let out = size.per_sample(&[size.queries], #[inline(always)] |b, [out]: [&mut [T]; 1]| {
             let mut p = vec![<T as Real>::ZERO; size.keys];
-            for (t, out) in out.chunks_exact_mut(size.depth).enumerate() {
+            let mut o = vec![<T as Real>::ZERO; size.depth];
+            for (i, out) in out.chunks_exact_mut(size.depth).enumerate() {
+                let (t, h) = (i / size.heads, i % size.heads);
                 let (q, dq) = (size.row(q, size.queries, b, t, h), size.row(dq, size.queries, b, t, h));
                 size.probabilities(&mut p, q, k, b, h);
-                let mut o = vec![<T as Real>::ZERO; size.depth];
+                o.fill(<T as Real>::ZERO);
                 let mut total = <T as Real>::ZERO;
                 for (s, &p) in p.iter().enumerate() {
                     let score = dot(dq, size.row(k, size.keys, b, s, h)) + dot(q, size.row(dk, size.keys, b, s, h));
@@ -46,7 +48,6 @@ pub fn attention_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) ->
                 }
                 axpy(out, -total, &o);
             }
-            [out]
         });
         let [out] = out;
         tensor(out, (size.batch, size.queries, size.heads * size.depth))
@@ -72,17 +73,20 @@ impl Size {
         Ok(Self { batch, queries, keys, heads, depth: channels / heads })
     }
 
+    #[inline(always)]
     fn scale<T: Real>(&self) -> T {
         T::of(1.0 / (self.depth as f64).sqrt())
     }
 
     /// The part of head `h` in step `t` of sample `b`, of an array with `time` steps a sample.
+    #[inline(always)]
     fn row<'a, T>(&self, x: &'a [T], time: usize, b: usize, t: usize, h: usize) -> &'a [T] {
         let at = ((b * time + t) * self.heads + h) * self.depth;
         &x[at..at + self.depth]
     }
 
     /// One row of softmax(q K^T / sqrt(d)).
+    #[inline(always)]
     fn probabilities<T: Real>(&self, p: &mut [T], q: &[T], k: &[T], b: usize, h: usize) {
         let mut highest = T::LOWEST;
         for (s, p) in p.iter_mut().enumerate() {
@@ -99,26 +103,39 @@ impl Size {
         }
     }
 
-    /// Runs `body(sample, head)` for all heads on all threads and puts the heads' results, arrays of
-    /// `times[i]` x depth, side by side into arrays (B, times[i], C).
-    fn per_head<T: Real, const N: usize>(
+    /// Runs `body(sample, results)` for all samples on all threads; results are arrays (B, times[i], C), of which it is
+    /// given its sample's part, zeros at first.
+    fn per_sample<T: Real, const N: usize>(
         &self,
         times: &[usize; N],
-        body: impl Fn(usize, usize) -> [Vec<T>; N] + Sync,
+        body: impl Fn(usize, [&mut [T]; N]) + Sync,
     ) -> [Vec<T>; N] {
-        let parts: Vec<[Vec<T>; N]> = (0..self.batch * self.heads)
-            .into_par_iter()
-            .with_min_len(4)
-            .map(|i| body(i / self.heads, i % self.heads))
+        let width = self.heads * self.depth;
+        let mut all = times.map(|time| vec![T::ZERO; self.batch * time * width]);
+        let mut parts = all.each_mut().map(|all| all.as_mut_slice());
+        let samples: Vec<[&mut [T]; N]> = (0..self.batch)
+            .map(|_| {
+                let mut time = times.iter();
+                parts.each_mut().map(|rest| {
+                    let (part, others) =
+                        std::mem::take(rest).split_at_mut(time.next().copied().unwrap_or_default() * width);
+                    *rest = others;
+                    part
+                })
+            })
             .collect();
-        std::array::from_fn(|n| {
-            let mut out = vec![T::ZERO; self.batch * times[n] * self.heads * self.depth];
-            for (i, row) in out.chunks_exact_mut(self.depth).enumerate() {
-                let (b, t, h) = (i / self.heads / times[n], i / self.heads % times[n], i % self.heads);
-                row.copy_from_slice(&parts[b * self.heads + h][n][t * self.depth..(t + 1) * self.depth]);
-            }
-            out
-        })
+        let sample = |(b, results): (usize, [&mut [T]; N])| {
+            vectorised(
+                #[inline(always)]
+                || body(b, results),
+            );
+        };
+        if is_part() || self.batch == 1 {
+            samples.into_iter().enumerate().for_each(sample);
+        } else {
+            samples.into_par_iter().enumerate().for_each(sample);
+        }
+        all
     }
 }
 
@@ -143,16 +160,15 @@ impl CustomOp3 for Attention {
         let size = self.size;
         dispatch!(candle_core::backend::BackendStorage::dtype(q), T => {
             let (q, k, v) = (slice::<T>(q, lq)?, slice::<T>(k, lk)?, slice::<T>(v, lv)?);
-            let [out] = size.per_head(&[size.queries], |b, h| {
-                let mut out = vec![<T as Real>::ZERO; size.queries * size.depth];
+            let [out] = size.per_sample(&[size.queries], #[inline(always)] |b, [out]: [&mut [T]; 1]| {
                 let mut p = vec![<T as Real>::ZERO; size.keys];
-                for (t, out) in out.chunks_exact_mut(size.depth).enumerate() {
+                for (i, out) in out.chunks_exact_mut(size.depth).enumerate() {
+                    let (t, h) = (i / size.heads, i % size.heads);
                     size.probabilities(&mut p, size.row(q, size.queries, b, t, h), k, b, h);
                     for (s, &p) in p.iter().enumerate() {
                         axpy(out, p, size.row(v, size.keys, b, s, h));
                     }
                 }
-                [out]
             });
             Ok(owned(out, lq.shape()))
         })
@@ -170,25 +186,23 @@ impl CustomOp3 for Attention {
         let grad = grad.contiguous()?;
         dispatch!(q.dtype(), T => with_slices::<T, 5, _>([q, k, v, out, &grad], |[q, k, v, out, g]| {
             let times = [size.queries, size.keys, size.keys];
-            let [g_q, g_k, g_v] = size.per_head(&times, |b, h| {
-                let mut grads = times.map(|t| vec![<T as Real>::ZERO; t * size.depth]);
-                let [g_q, g_k, g_v] = &mut grads;
+            let [g_q, g_k, g_v] = size.per_sample(&times, #[inline(always)] |b, [g_q, g_k, g_v]: [&mut [T]; 3]| {
                 let mut p = vec![<T as Real>::ZERO; size.keys];
-                for (t, g_q) in g_q.chunks_exact_mut(size.depth).enumerate() {
+                for (i, g_q) in g_q.chunks_exact_mut(size.depth).enumerate() {
+                    let (t, h) = (i / size.heads, i % size.heads);
                     let q = size.row(q, size.queries, b, t, h);
                     let g = size.row(g, size.queries, b, t, h);
                     size.probabilities(&mut p, q, k, b, h);
                     // d/dS = P (g V^T - rowsum(g O)): the softmax's Jacobian without forming it.
                     let mean = dot(g, size.row(out, size.queries, b, t, h));
                     for (s, &p) in p.iter().enumerate() {
-                        let at = s * size.depth..(s + 1) * size.depth;
+                        let at = (s * size.heads + h) * size.depth;
                         let score = p * (dot(g, size.row(v, size.keys, b, s, h)) - mean) * size.scale::<T>();
                         axpy(g_q, score, size.row(k, size.keys, b, s, h));
-                        axpy(&mut g_k[at.clone()], score, q);
-                        axpy(&mut g_v[at], p, g);
+                        axpy(&mut g_k[at..at + size.depth], score, q);
+                        axpy(&mut g_v[at..at + size.depth], p, g);
                     }
                 }
-                grads
             });
             Ok((Some(tensor(g_q, q_shape(&size))?), Some(tensor(g_k, k_shape(&size))?), Some(tensor(g_v, k_shape(&size))?)))
         }))

@@ -42,7 +42,7 @@ impl CustomOp2 for Depthwise {
         dispatch!(candle_core::backend::BackendStorage::dtype(x), T => {
             let (x, w) = (slice::<T>(x, lx)?, slice::<T>(w, lw)?);
             let mut out = vec![<T as Real>::ZERO; batch * time * channels];
-            for_rows(&mut out, channels, |first, out| {
+            for_rows(&mut out, channels, #[inline(always)] |first, out| {
                 for (i, y) in out.chunks_exact_mut(channels).enumerate() {
                     let (b, t) = ((first + i) / time, (first + i) % time);
                     for k in 0..kernel {
@@ -62,7 +62,7 @@ impl CustomOp2 for Depthwise {
         let grad = grad.contiguous()?;
         dispatch!(x.dtype(), T => with_slices::<T, 3, _>([x, w, &grad], |[x, w, g]| {
             let mut g_x = vec![<T as Real>::ZERO; x.len()];
-            for_rows(&mut g_x, channels, |first, out| {
+            for_rows(&mut g_x, channels, #[inline(always)] |first, out| {
                 for (i, y) in out.chunks_exact_mut(channels).enumerate() {
                     let (b, s) = ((first + i) / length, (first + i) % length);
                     for k in (s + 1).saturating_sub(time)..kernel.min(s + 1) {
@@ -71,7 +71,7 @@ impl CustomOp2 for Depthwise {
                     }
                 }
             });
-            let g_w = sum_rows::<T>(batch * time, kernel * channels, kernel * channels, |rows, sum| {
+            let g_w = sum_rows::<T>(batch * time, kernel * channels, kernel * channels, #[inline(always)] |rows, sum| {
                 for row in rows {
                     let (b, t) = (row / time, row % time);
                     let g = &g[row * channels..(row + 1) * channels];

@@ -5,7 +5,8 @@
 //! and without storing activations.
 
 use super::array::Array;
-use super::{attention, conv, linear, modulate, rms_norm, silu};
+use super::linear::{Follow, project};
+use super::{Weight, attention, conv, linear, norm_modulate, rms_norm, silu};
 use candle_core::{Result, Tensor};
 
 /// A value and its tangent, of the same shape. No tangent means an exact zero, and its arithmetic is skipped.
@@ -78,6 +79,26 @@ impl Array for Dual {
     fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         self.chain(linear::linear(&self.value, weight, bias)?, |t| linear::linear(t, weight, None))
     }
+    fn project(&self, weight: &Weight, bias: Option<&Tensor>) -> Result<Self> {
+        let value = project(&self.value, weight, bias, Follow::Keep)?;
+        self.chain(value, |t| project(t, weight, None, Follow::Keep))
+    }
+    fn project_silu(&self, weight: &Weight, bias: Option<&Tensor>) -> Result<Self> {
+        match &self.tangent {
+            None => Ok(Self { value: project(&self.value, weight, bias, Follow::Silu)?, tangent: None }),
+            // The derivative needs what SiLU was applied to.
+            Some(_) => self.project(weight, bias)?.silu(),
+        }
+    }
+    fn project_add(&self, weight: &Weight, bias: Option<&Tensor>, other: &Self) -> Result<Self> {
+        let value = project(&self.value, weight, bias, Follow::Add(&other.value))?;
+        let tangent = match (&self.tangent, &other.tangent) {
+            (None, other) => other.clone(),
+            (Some(t), None) => Some(project(t, weight, None, Follow::Keep)?),
+            (Some(t), Some(other)) => Some(project(t, weight, None, Follow::Add(other))?),
+        };
+        Ok(Self { value, tangent })
+    }
     fn depthwise(&self, kernel: &Tensor) -> Result<Self> {
         self.linearly(|x| conv::depthwise(x, kernel))
     }
@@ -91,23 +112,14 @@ impl Array for Dual {
         let tangent = attention::attention_jvp(qkv, tangents.each_ref(), heads)?;
         Ok(Self { value, tangent: Some(tangent) })
     }
-    fn modulate(&self, scale: &Self, shift: &Self) -> Result<Self> {
-        let value = modulate::modulate(&self.value, &scale.value, &shift.value)?;
-        // d(x a + b) = dx a + (x da + db); each bracket is itself a modulation.
-        let zero = |x: &Tensor| x.zeros_like();
-        let through_x = match &self.tangent {
-            Some(t) => Some(modulate::modulate(t, &scale.value, &zero(&scale.value)?)?),
-            None => None,
-        };
-        let through_modulation = match (&scale.tangent, &shift.tangent) {
-            (None, None) => None,
-            (a, b) => {
-                let a = a.clone().map_or_else(|| zero(&scale.value), Ok)?;
-                let b = b.clone().map_or_else(|| zero(&shift.value), Ok)?;
-                Some(modulate::modulate(&self.value, &a, &b)?)
-            }
-        };
-        Ok(Self { value, tangent: sum(through_x, through_modulation)? })
+    fn norm_modulate(&self, scale: &Self, shift: &Self, eps: f64) -> Result<Self> {
+        let value = norm_modulate::norm_modulate(&self.value, &scale.value, &shift.value, eps)?;
+        let tangents = [&self.tangent, &scale.tangent, &shift.tangent].map(Option::as_ref);
+        if tangents.iter().all(Option::is_none) {
+            return Ok(Self { value, tangent: None });
+        }
+        let tangent = norm_modulate::norm_modulate_jvp(&self.value, &scale.value, tangents, eps)?;
+        Ok(Self { value, tangent: Some(tangent) })
     }
     fn reshape(&self, shape: &[usize]) -> Result<Self> {
         self.linearly(|x| x.reshape(shape))

@@ -1,5 +1,7 @@
 //! What the fused CPU kernels share: access to contiguous storage, dispatch over f32 and f64, row-parallel loops.
 
+use super::fast;
+use super::simd::vectorised;
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
@@ -22,28 +24,32 @@ pub trait Real: WithDType + Default + std::ops::Neg<Output = Self> {
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $exp:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const LOWEST: Self = <$t>::MIN;
+            #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t
             }
+            #[inline(always)]
             fn exp(self) -> Self {
-                <$t>::exp(self)
+                $exp(self)
             }
+            #[inline(always)]
             fn sqrt(self) -> Self {
                 <$t>::sqrt(self)
             }
+            #[inline(always)]
             fn max(self, other: Self) -> Self {
-                <$t>::max(self, other)
+                if self < other { other } else { self }
             }
         }
     };
 }
-real!(f32);
-real!(f64);
+real!(f32, fast::exp);
+real!(f64, f64::exp);
 
 /// Below this many elements a loop stays on its thread: handing it out would cost more.
 const PARALLEL_FROM: usize = 16 * 1024;
@@ -85,25 +91,32 @@ pub fn owned<T: Real>(data: Vec<T>, shape: impl Into<candle_core::Shape>) -> (Cp
     (T::to_cpu_storage_owned(data), shape.into())
 }
 
-/// The inner product of two slices, with eight running sums: the compiler may vectorise what strict float order forbids.
+/// Running sums of an inner product: two vectors of the widest level, so that no addition waits for the one before.
+const SUMS: usize = 32;
+
+/// The inner product of two slices. The order of its sums is fixed, the same on every level.
 #[inline(always)]
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    let mut lanes = [T::ZERO; 8];
-    let (a8, a_tail) = a.as_chunks::<8>();
-    let (b8, b_tail) = b.as_chunks::<8>();
-    for (a, b) in a8.iter().zip(b8) {
-        for i in 0..8 {
-            lanes[i] += a[i] * b[i];
+    let mut sums = [T::ZERO; SUMS];
+    let (a_wide, a_tail) = a.as_chunks::<SUMS>();
+    let (b_wide, b_tail) = b.as_chunks::<SUMS>();
+    for (a, b) in a_wide.iter().zip(b_wide) {
+        for i in 0..SUMS {
+            sums[i] += a[i] * b[i];
         }
     }
-    let mut sum = T::ZERO;
-    for lane in lanes {
-        sum += lane;
+    for (i, (&a, &b)) in a_tail.iter().zip(b_tail).enumerate() {
+        sums[i] += a * b;
     }
-    for (&a, &b) in a_tail.iter().zip(b_tail) {
-        sum += a * b;
+    let mut count = SUMS;
+    while count > 1 {
+        count /= 2;
+        for i in 0..count {
+            let other = sums[count + i];
+            sums[i] += other;
+        }
     }
-    sum
+    sums[0]
 }
 
 /// `y += a x`.
@@ -132,16 +145,31 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
-/// Fills `out` in pieces of whole rows of `row` elements; `body(first_row, piece)` may run on any thread.
+/// Fills `out` in pieces of whole rows of `row` elements; `body(first_row, piece)` may run on any thread, compiled for the
+/// current SIMD level if it is `#[inline(always)]`.
 pub fn for_rows<T: Real>(out: &mut [T], row: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     if row == 0 || out.is_empty() {
         return;
     }
-    if out.len() < PARALLEL_FROM {
-        return body(0, out);
+    let serial = out.len() < PARALLEL_FROM || is_part();
+    let rows = if serial { out.len() / row } else { (out.len() / row).div_ceil(4 * rayon::current_num_threads()).max(1) };
+    let piece = |(i, piece): (usize, &mut [T])| {
+        vectorised(
+            #[inline(always)]
+            || body(i * rows, piece),
+        );
+    };
+    if serial {
+        piece((0, out));
+    } else {
+        out.par_chunks_mut(rows * row).enumerate().for_each(piece);
     }
-    let rows = (out.len() / row).div_ceil(4 * rayon::current_num_threads()).max(1);
-    out.par_chunks_mut(rows * row).enumerate().for_each(|(i, piece)| body(i * rows, piece));
+}
+
+/// Whether this thread works on a part of something larger that was handed out already: then nothing is gained, and
+/// something lost, by handing out parts of the part.
+pub fn is_part() -> bool {
+    rayon::current_thread_index().is_some()
 }
 
 /// Sums row-parallel contributions to a vector of `width` elements over `rows` rows:
@@ -156,14 +184,17 @@ pub fn sum_rows<T: Real>(
     // The number of pieces is a function of the problem alone: the same sum on any number of cores.
     let pieces = if rows * cost < PARALLEL_FROM { 1 } else { rows.min(8) };
     let per_piece = rows.div_ceil(pieces.max(1)).max(1);
-    let partials: Vec<Vec<T>> = (0..pieces)
-        .into_par_iter()
-        .map(|p| {
-            let mut partial = vec![T::ZERO; width];
-            body((p * per_piece).min(rows)..((p + 1) * per_piece).min(rows), &mut partial);
-            partial
-        })
-        .collect();
+    let piece = |p: usize| {
+        let mut partial = vec![T::ZERO; width];
+        let rows = (p * per_piece).min(rows)..((p + 1) * per_piece).min(rows);
+        vectorised(
+            #[inline(always)]
+            || body(rows, &mut partial),
+        );
+        partial
+    };
+    let partials: Vec<Vec<T>> =
+        if is_part() { (0..pieces).map(piece).collect() } else { (0..pieces).into_par_iter().map(piece).collect() };
     let mut total = vec![T::ZERO; width];
     for partial in &partials {
         for (t, &p) in total.iter_mut().zip(partial) {

@@ -7,23 +7,32 @@
 //! Why a layer of our own: candle 0.11 has fused ops that cut the gradient silently and batched convolutions that are
 //! wrong, and its element-wise ops run on one thread. Each op here is one file with its fused CPU kernel, its
 //! derivative, and a composed reference of plain candle ops, which other devices run and tests compare with.
-//! Weights are rank 2, `(in, out)` and contiguous; a convolution is a sum of shifted slices.
+//! Weights are rank 2, `(in, out)`; a convolution is a sum of shifted slices. A [`Weight`] that never changes is laid
+//! out once for the product of `gemm`; one that learns is multiplied by the gemm crate (`product`). `simd` chooses vector
+//! instructions when the program runs.
 
 mod array;
 mod attention;
 mod bag;
 mod conv;
 mod dual;
+mod fast;
+mod gemm;
 mod kernel;
 mod linear;
-mod modulate;
+mod norm_modulate;
 mod params;
+mod product;
 mod rms_norm;
 mod silu;
+pub mod simd;
+mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
+mod weight;
 
 pub use array::Array;
 pub use bag::bag_mean;
 pub use dual::Dual;
 pub use params::{Init, Params, Scope};
+pub use weight::Weight;

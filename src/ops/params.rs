@@ -1,5 +1,6 @@
 //! Named parameters of a network: trainable variables, their detached views, and how they are initialised.
 
+use super::Weight;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -71,13 +72,19 @@ impl Params {
 
     /// The root of their names, for building a network whose gradient reaches them.
     pub fn tracked(&mut self) -> Scope<'_> {
-        Scope { params: self, prefix: String::new(), tracked: true }
+        Scope { params: self, prefix: String::new(), mode: Mode::Tracked }
     }
 
     /// The root of their names, for building a network that only reads them: it shares their storage, sees every
     /// update, and records no graph.
     pub fn detached(&mut self) -> Scope<'_> {
-        Scope { params: self, prefix: String::new(), tracked: false }
+        Scope { params: self, prefix: String::new(), mode: Mode::Detached }
+    }
+
+    /// The root of their names, for building a network of weights that never change again: they are laid out for speed,
+    /// and later updates are not seen.
+    pub fn frozen(&mut self) -> Scope<'_> {
+        Scope { params: self, prefix: String::new(), mode: Mode::Frozen }
     }
 
     fn get(&mut self, name: &str, shape: Shape, init: Init) -> Result<&Var> {
@@ -108,18 +115,26 @@ fn initial(seed: u64, name: &str, shape: &Shape, init: Init, dtype: DType, devic
     Tensor::from_vec(normal.collect::<Vec<f64>>(), shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
 }
 
+/// What the networks built from a scope do with its parameters.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Tracked,
+    Detached,
+    Frozen,
+}
+
 /// A place in the tree of parameter names.
 pub struct Scope<'a> {
     params: &'a mut Params,
     prefix: String,
-    tracked: bool,
+    mode: Mode,
 }
 
 impl Scope<'_> {
     /// The place `name` below this one.
     pub fn at(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
-        Scope { params: self.params, prefix, tracked: self.tracked }
+        Scope { params: self.params, prefix, mode: self.mode }
     }
 
     /// The parameter `name` here, made if this is the first time it is asked for.
@@ -128,9 +143,15 @@ impl Scope<'_> {
     /// When it exists with another shape, or is missing from loaded values; the message has its full name.
     pub fn get(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Tensor> {
         let name = self.at(name).prefix;
-        let tracked = self.tracked;
+        let mode = self.mode;
         let var = self.params.get(&name, shape.into(), init)?;
-        Ok(if tracked { var.as_tensor().clone() } else { var.as_detached_tensor() })
+        Ok(if mode == Mode::Tracked { var.as_tensor().clone() } else { var.as_detached_tensor() })
+    }
+
+    /// The matrix `name` (inputs, outputs) here, as [`Scope::get`].
+    pub fn weight(&mut self, name: &str, (inputs, outputs): (usize, usize), init: Init) -> Result<Weight> {
+        let tensor = self.get(name, (inputs, outputs), init)?;
+        if self.mode == Mode::Frozen { Weight::frozen(&tensor) } else { Ok(Weight::Tensor(tensor)) }
     }
 
     /// The device of the parameters.

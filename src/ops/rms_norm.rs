@@ -1,7 +1,7 @@
 //! RMS normalisation over the last dimension: `y = r x`, `r = 1 / sqrt(mean(x^2) + eps)`.
 //!
 //! `dy = r dx - r^3 x mean(x dx)`. The Jacobian is symmetric, so one kernel is both tangent and gradient.
-//! It has no weight of its own: scale and shift come from the (normalised) modulation of the sCM's double norm.
+//! It has no weight of its own: scale and shift come with [`super::norm_modulate`].
 
 use super::kernel::{Real, dispatch, dot, for_rows, owned, slice, tensor, with_slices};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
@@ -24,7 +24,7 @@ pub fn rms_norm_jvp(x: &Tensor, dx: &Tensor, eps: f64) -> Result<Tensor> {
     dispatch!(x.dtype(), T => {
         let out = with_slices::<T, 2, _>([&x, &dx], |[x, dx]| {
             let mut out = vec![T::default(); x.len()];
-            for_rows(&mut out, width, |row, out| {
+            for_rows(&mut out, width, #[inline(always)] |row, out| {
                 let start = row * width;
                 for ((y, x), d) in
                     out.chunks_exact_mut(width).zip(x[start..].chunks_exact(width)).zip(dx[start..].chunks_exact(width))
@@ -42,7 +42,9 @@ pub fn rms_norm_jvp(x: &Tensor, dx: &Tensor, eps: f64) -> Result<Tensor> {
     })
 }
 
-fn inverse_rms<T: Real>(row: &[T], eps: f64) -> T {
+/// `1 / sqrt(mean(x^2) + eps)` of a row.
+#[inline(always)]
+pub(super) fn inverse_rms<T: Real>(row: &[T], eps: f64) -> T {
     T::ONE / Real::sqrt(dot(row, row) / T::of(row.len() as f64) + T::of(eps))
 }
 
@@ -71,7 +73,7 @@ impl CustomOp1 for RmsNorm {
         dispatch!(candle_core::backend::BackendStorage::dtype(storage), T => {
             let x = slice::<T>(storage, layout)?;
             let mut out = vec![T::default(); x.len()];
-            for_rows(&mut out, width, |row, out| {
+            for_rows(&mut out, width, #[inline(always)] |row, out| {
                 for (y, x) in out.chunks_exact_mut(width).zip(x[row * width..].chunks_exact(width)) {
                     let r = inverse_rms(x, self.eps);
                     for (y, &x) in y.iter_mut().zip(x) {

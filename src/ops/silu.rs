@@ -19,10 +19,11 @@ pub fn silu_jvp(x: &Tensor, dx: &Tensor) -> Result<Tensor> {
     dispatch!(x.dtype(), T => {
         let out = with_slices::<T, 2, _>([&x, &dx], |[x, dx]| {
             let mut out = vec![T::default(); x.len()];
-            for_rows(&mut out, 1, |start, out| {
+            for_rows(&mut out, 1, #[inline(always)] |start, out| {
                 for ((y, &x), &d) in out.iter_mut().zip(&x[start..]).zip(&dx[start..]) {
-                    let s = 1.0 / (1.0 + (-x).exp());
-                    *y = d * s * (1.0 + x * (1.0 - s));
+                    let one = <T as Real>::ONE;
+                    let s = one / (one + Real::exp(-x));
+                    *y = d * s * (one + x * (one - s));
                 }
             });
             Ok(out)
@@ -44,7 +45,7 @@ struct Silu;
 impl Silu {
     fn run<T: Real>(x: &[T]) -> Vec<T> {
         let mut out = vec![T::ZERO; x.len()];
-        for_rows(&mut out, 1, |start, out| {
+        for_rows(&mut out, 1, #[inline(always)] |start, out| {
             for (y, &x) in out.iter_mut().zip(&x[start..]) {
                 *y = x / (T::ONE + Real::exp(-x));
             }

@@ -59,8 +59,8 @@ impl Network for Denoiser {
         for (scale, shift, mlp) in &self.blocks {
             let scale = scale.forward(&embedding)?.rms_norm(1e-8)?;
             let shift = shift.forward(&embedding)?.rms_norm(1e-8)?;
-            let row = h.rms_norm(EPS)?.reshape(&[batch, 1, WIDTH])?;
-            h = h.add(&mlp.forward(&row.modulate(&scale, &shift)?.reshape(&[batch, WIDTH])?)?)?;
+            let row = h.reshape(&[batch, 1, WIDTH])?.norm_modulate(&scale, &shift, EPS)?;
+            h = mlp.forward_add(&row.reshape(&[batch, WIDTH])?, &h)?;
         }
         self.output.forward(&h.rms_norm(EPS)?)
     }
