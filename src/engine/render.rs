@@ -15,6 +15,7 @@ use crate::scm::trigflow::SD;
 use candle_core::{DType, Tensor};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use std::collections::VecDeque;
 
 /// Renders chunks with a model.
@@ -66,6 +67,22 @@ impl ModelRenderer {
             values.extend(frame_noise(seed, step as u64, first_frame + frame, config.latent_channels, std));
         }
         Tensor::from_vec(values, (1, config.chunk_frames, config.latent_channels), self.model.device())
+    }
+
+    /// Renders a group in parts, one a thread of the CPU: from noise to samples nobody waits for anybody. A single stream's
+    /// products are shared out instead.
+    fn render_parts(
+        &self,
+        group: &mut [&mut Due<'_, StreamState, PreparedCondition>],
+        steps: usize,
+    ) -> candle_core::Result<Vec<Result<Chunk, RenderError>>> {
+        if group.len() < 2 || !self.model.device().is_cpu() {
+            return self.render_group(group, steps);
+        }
+        let part = group.len().div_ceil(rayon::current_num_threads());
+        let parts: candle_core::Result<Vec<_>> =
+            group.par_chunks_mut(part).map(|part| self.render_group(part, steps)).collect();
+        Ok(parts?.into_iter().flatten().collect())
     }
 
     /// Samples, decodes and vocodes streams whose conditions ask for the same number of steps.
@@ -186,7 +203,7 @@ impl Renderer for ModelRenderer {
         for steps in wanted {
             let (mut places, mut group): (Vec<usize>, Vec<_>) =
                 due.iter_mut().enumerate().filter(|(_, due)| due.condition.steps == steps).unzip();
-            match self.render_group(&mut group, steps) {
+            match self.render_parts(&mut group, steps) {
                 Ok(chunks) => {
                     for (place, chunk) in places.drain(..).zip(chunks) {
                         results[place] = Some(chunk);

@@ -31,22 +31,21 @@ pub fn attention_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) ->
     dispatch!(q.dtype(), T => with_slices::<T, 6, _>(all.each_ref(), |[q, k, v, dq, dk, dv]| {
         let out = size.per_sample(&[size.queries], #[inline(always)] |b, [out]: [&mut [T]; 1]| {
             let mut p = vec![<T as Real>::ZERO; size.keys];
-            let mut o = vec![<T as Real>::ZERO; size.depth];
+            let mut moved = p.clone();
             for (i, out) in out.chunks_exact_mut(size.depth).enumerate() {
                 let (t, h) = (i / size.heads, i % size.heads);
                 let (q, dq) = (size.row(q, size.queries, b, t, h), size.row(dq, size.queries, b, t, h));
                 size.probabilities(&mut p, q, k, b, h);
-                o.fill(<T as Real>::ZERO);
                 let mut total = <T as Real>::ZERO;
-                for (s, &p) in p.iter().enumerate() {
+                for (s, (moved, &p)) in moved.iter_mut().zip(&p).enumerate() {
                     let score = dot(dq, size.row(k, size.keys, b, s, h)) + dot(q, size.row(dk, size.keys, b, s, h));
-                    let weight = p * score * size.scale::<T>();
-                    total += weight;
-                    axpy(out, weight, size.row(v, size.keys, b, s, h));
-                    axpy(out, p, size.row(dv, size.keys, b, s, h));
-                    axpy(&mut o, p, size.row(v, size.keys, b, s, h));
+                    *moved = p * score * size.scale::<T>();
+                    total += *moved;
                 }
-                axpy(out, -total, &o);
+                // H V - rowsum(H) P V is one sum over the rows of V.
+                moved.iter_mut().zip(&p).for_each(|(moved, &p)| *moved -= total * p);
+                size.weighted_sum(out, &moved, v, b, h);
+                size.weighted_sum(out, &p, dv, b, h);
             }
         });
         let [out] = out;
@@ -100,6 +99,27 @@ impl Size {
         }
         for p in p {
             *p /= sum;
+        }
+    }
+
+    /// `out += sum_s p[s] v[s]`, a few vectors of it at a time so that the sums stay in registers.
+    #[inline(always)]
+    fn weighted_sum<T: Real>(&self, out: &mut [T], p: &[T], v: &[T], b: usize, h: usize) {
+        const BLOCK: usize = 32;
+        let (blocks, tail) = out.as_chunks_mut::<BLOCK>();
+        for (i, out) in blocks.iter_mut().enumerate() {
+            let mut sums = *out;
+            for (s, &p) in p.iter().enumerate() {
+                let v = &self.row(v, self.keys, b, s, h)[i * BLOCK..][..BLOCK];
+                for j in 0..BLOCK {
+                    sums[j] += p * v[j];
+                }
+            }
+            *out = sums;
+        }
+        let from = self.depth - tail.len();
+        for (s, &p) in p.iter().enumerate() {
+            axpy(tail, p, &self.row(v, self.keys, b, s, h)[from..]);
         }
     }
 
@@ -165,9 +185,7 @@ impl CustomOp3 for Attention {
                 for (i, out) in out.chunks_exact_mut(size.depth).enumerate() {
                     let (t, h) = (i / size.heads, i % size.heads);
                     size.probabilities(&mut p, size.row(q, size.queries, b, t, h), k, b, h);
-                    for (s, &p) in p.iter().enumerate() {
-                        axpy(out, p, size.row(v, size.keys, b, s, h));
-                    }
+                    size.weighted_sum(out, &p, v, b, h);
                 }
             });
             Ok(owned(out, lq.shape()))

@@ -1,4 +1,4 @@
-//! The loss and gradient of one step, computed in parts on threads of their own.
+//! The loss and gradient of one step, computed in parts on the pool's threads.
 //!
 //! Between its matrix products a network's step is a long chain of small element-wise operations, most of them on one
 //! thread. Splitting the batch keeps every core at work: each part has its own samples, graph and backward pass, and
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Var};
+use rayon::prelude::*;
 
 use super::TrainError;
 use super::checkpoint::rng;
@@ -53,16 +54,12 @@ pub fn gradient(
     if count == 1 {
         return one(0);
     }
-    let results = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|part| scope.spawn(move || one(part))).collect();
-        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
-    });
+    let results: Vec<Result<Gradient, TrainError>> = (0..count).into_par_iter().map(one).collect();
     let mut total: Option<Gradient> = None;
     for result in results {
-        let part = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         total = Some(match total {
-            None => part,
-            Some(total) => total.plus(part, vars)?,
+            None => result?,
+            Some(total) => total.plus(result?, vars)?,
         });
     }
     let mut total = match total {

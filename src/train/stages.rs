@@ -63,7 +63,7 @@ impl Stage<'_> {
 
         // The latents' statistics belong to the averaged encoder.
         summary.ema.copy_to_parameters()?;
-        let encoder = Encoder::new(&spec.codec, &mut params.detached().at("encoder"))?;
+        let encoder = Encoder::new(&spec.codec, &mut params.frozen().at("encoder"))?;
         let (_, statistics) = data::encode(&clips, &encoder, spec.codec.frames_per_latent, None, self.device)?;
         let mut tensors = averaged(&summary, |name| Some(name.to_owned()));
         tensors.insert("latent.mean".into(), Tensor::new(statistics.mean.as_slice(), &Device::Cpu)?);
@@ -165,7 +165,7 @@ impl Stage<'_> {
             codec.detached().at("latent").get(name, spec.codec.latent_channels, crate::ops::Init::Constant(0.0))
         };
         let statistics = LatentStatistics { mean: vector("mean")?.to_vec1()?, std: vector("std")?.to_vec1()? };
-        let encoder = Encoder::new(&spec.codec, &mut codec.detached().at("encoder"))?;
+        let encoder = Encoder::new(&spec.codec, &mut codec.frozen().at("encoder"))?;
         let clips = self.synthesise(&kinds);
         let per_latent = spec.codec.frames_per_latent;
         Ok(data::encode(&clips, &encoder, per_latent, Some(statistics), self.device)?.0)
