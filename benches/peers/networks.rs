@@ -1,10 +1,12 @@
 //! The networks, forward only, as the program runs them.
 
 use super::{Arrays, Inputs, Run, training};
+use rayon::prelude::*;
 use std::path::Path;
+use std::sync::Arc;
 use twostep::model::{ModelSpec, weights};
 use twostep::nets::codec::{Decoder, Encoder};
-use twostep::nets::generator::{ContextCache, Generator};
+use twostep::nets::generator::Generator;
 use twostep::nets::text::TextEncoder;
 use twostep::ops::Params;
 
@@ -20,57 +22,96 @@ pub fn params(model: &Path, part: &str) -> anyhow::Result<Params> {
     Ok(weights::read_params(&model.join(format!("{part}.safetensors")), &Device::Cpu)?)
 }
 
+/// The rows that each thread runs of a batch: as the engine deals out the streams of a tick.
+fn parts(batch: usize) -> impl Iterator<Item = (usize, usize)> {
+    let size = batch.div_ceil(rayon::current_num_threads()).max(1);
+    (0..batch).step_by(size).map(move |first| (first, size.min(batch - first)))
+}
+
+/// A network on its parts of a batch; a single part's products use all threads.
+fn in_parts(
+    mut parts: Vec<Box<dyn FnMut() -> candle_core::Result<Tensor> + Send>>,
+) -> anyhow::Result<Run> {
+    Ok(Box::new(move || {
+        let outputs: candle_core::Result<Vec<Tensor>> = match &mut parts[..] {
+            [one] => Ok(vec![one()?]),
+            many => many.par_iter_mut().map(|part| part()).collect(),
+        };
+        Ok(single(Tensor::cat(&outputs?, 0)?))
+    }))
+}
+
 /// Prompts to embeddings.
 pub fn text(model: &Path, inputs: &Inputs) -> anyhow::Result<Run> {
     let spec = ModelSpec::read(model)?;
-    let encoder = TextEncoder::new(&spec.text, &mut params(model, "text")?.detached().at("text"))?;
+    let encoder = Arc::new(TextEncoder::new(&spec.text, &mut params(model, "text")?.frozen().at("text"))?);
     let texts = inputs.texts()?;
-    Ok(Box::new(move || Ok(single(encoder.forward(&texts)?))))
+    let part = |(first, size): (usize, usize)| {
+        let (encoder, texts) = (encoder.clone(), texts[first..first + size].to_vec());
+        Box::new(move || encoder.forward(&texts)) as _
+    };
+    in_parts(parts(texts.len()).map(part).collect())
 }
 
-fn load_generator(model: &Path) -> anyhow::Result<Generator> {
+fn load_generator(model: &Path) -> anyhow::Result<Arc<Generator>> {
     let spec = ModelSpec::read(model)?;
-    Ok(Generator::new(&spec.generator, &mut params(model, "generator")?.detached().at("generator"))?)
-}
-
-/// The context's keys and values.
-pub fn encode(generator: &Generator, inputs: &Inputs) -> anyhow::Result<ContextCache> {
-    Ok(generator.encode_context(&inputs.get("context")?, &inputs.get("present")?, &inputs.get("noise")?)?)
+    Ok(Arc::new(Generator::new(&spec.generator, &mut params(model, "generator")?.frozen().at("generator"))?))
 }
 
 /// The context encoder; its results show in the generator's.
 pub fn context(model: &Path, inputs: &Inputs) -> anyhow::Result<Run> {
     let generator = load_generator(model)?;
-    let [context, present, noise] = [inputs.get("context")?, inputs.get("present")?, inputs.get("noise")?];
-    Ok(Box::new(move || {
-        generator.encode_context(&context, &present, &noise)?;
-        Ok(Arrays::new())
-    }))
+    let all = [inputs.get("context")?, inputs.get("present")?, inputs.get("noise")?];
+    let part = |(first, size): (usize, usize)| -> anyhow::Result<Box<_>> {
+        let [context, present, noise] = all.each_ref().map(|t| t.narrow(0, first, size));
+        let (generator, context, present, noise) = (generator.clone(), context?, present?, noise?);
+        Ok(Box::new(move || {
+            generator.encode_context(&context, &present, &noise)?;
+            Ok(present.clone())
+        }) as _)
+    };
+    in_parts(parts(all[0].dim(0)?).map(part).collect::<anyhow::Result<_>>()?)
 }
 
 /// One step of the generator, its context being encoded already.
 pub fn generator(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let generator = load_generator(model)?;
-    let context = encode(&generator, &inputs)?;
-    let [x, t, condition, guidance] =
-        [inputs.get("x")?, inputs.get("t")?, inputs.get("condition")?, inputs.get("guidance")?];
-    Ok(Box::new(move || Ok(single(generator.forward(&x, &t, &condition, Some(&guidance), &context)?))))
+    let all = ["x", "t", "condition", "guidance", "context", "present", "noise"].map(|name| inputs.get(name));
+    let [x, t, condition, guidance, context, present, noise] = all;
+    let all = [x?, t?, condition?, guidance?, context?, present?, noise?];
+    let part = |(first, size): (usize, usize)| -> anyhow::Result<Box<_>> {
+        let [x, t, condition, guidance, context, present, noise] =
+            all.each_ref().map(|tensor| tensor.narrow(0, first, size));
+        let (x, t, condition, guidance) = (x?, t?, condition?, guidance?);
+        let generator = generator.clone();
+        let cache = generator.encode_context(&context?, &present?, &noise?)?;
+        Ok(Box::new(move || generator.forward(&x, &t, &condition, Some(&guidance), &cache)) as _)
+    };
+    in_parts(parts(all[0].dim(0)?).map(part).collect::<anyhow::Result<_>>()?)
 }
 
 /// The next chunk of a stream through the codec's decoder.
 pub fn decoder(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let spec = ModelSpec::read(model)?;
-    let decoder = Decoder::new(&spec.codec, &mut params(model, "decoder")?.detached().at("decoder"))?;
+    let decoder = Arc::new(Decoder::new(&spec.codec, &mut params(model, "decoder")?.frozen().at("decoder"))?);
     let latents = inputs.get("latents")?;
-    let mut state = decoder.start(latents.dim(0)?, DType::F32, &Device::Cpu)?;
-    Ok(Box::new(move || Ok(single(decoder.step(&latents, &mut state)?))))
+    let part = |(first, size): (usize, usize)| -> anyhow::Result<Box<_>> {
+        let (decoder, latents) = (decoder.clone(), latents.narrow(0, first, size)?);
+        let mut state = decoder.start(size, DType::F32, &Device::Cpu)?;
+        Ok(Box::new(move || decoder.step(&latents, &mut state)) as _)
+    };
+    in_parts(parts(latents.dim(0)?).map(part).collect::<anyhow::Result<_>>()?)
 }
 
 /// The codec's encoder; a finished model has none, so it runs on initial weights.
 pub fn encoder(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let spec = ModelSpec::read(model)?;
     let mut params = Params::load(training::initial(model)?, DType::F32, &Device::Cpu)?;
-    let encoder = Encoder::new(&spec.codec, &mut params.detached().at("encoder"))?;
+    let encoder = Arc::new(Encoder::new(&spec.codec, &mut params.frozen().at("encoder"))?);
     let frames = inputs.get("frames")?;
-    Ok(Box::new(move || Ok(single(encoder.forward(&frames)?))))
+    let part = |(first, size): (usize, usize)| -> anyhow::Result<Box<_>> {
+        let (encoder, frames) = (encoder.clone(), frames.narrow(0, first, size)?);
+        Ok(Box::new(move || encoder.forward(&frames)) as _)
+    };
+    in_parts(parts(frames.dim(0)?).map(part).collect::<anyhow::Result<_>>()?)
 }

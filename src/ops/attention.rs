@@ -36,10 +36,10 @@ pub fn attention_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) ->
                 let (t, h) = (i / size.heads, i % size.heads);
                 let (q, dq) = (size.row(q, size.queries, b, t, h), size.row(dq, size.queries, b, t, h));
                 size.probabilities(&mut p, q, k, b, h);
-                let mut total = <T as Real>::ZERO;
+                let (mut total, scale) = (<T as Real>::ZERO, size.scale::<T>());
                 for (s, (moved, &p)) in moved.iter_mut().zip(&p).enumerate() {
                     let score = dot(dq, size.row(k, size.keys, b, s, h)) + dot(q, size.row(dk, size.keys, b, s, h));
-                    *moved = p * score * size.scale::<T>();
+                    *moved = p * score * scale;
                     total += *moved;
                 }
                 // H V - rowsum(H) P V is one sum over the rows of V.
@@ -87,9 +87,9 @@ impl Size {
     /// One row of softmax(q K^T / sqrt(d)).
     #[inline(always)]
     fn probabilities<T: Real>(&self, p: &mut [T], q: &[T], k: &[T], b: usize, h: usize) {
-        let mut highest = T::LOWEST;
+        let (mut highest, scale) = (T::LOWEST, self.scale::<T>());
         for (s, p) in p.iter_mut().enumerate() {
-            *p = dot(q, self.row(k, self.keys, b, s, h)) * self.scale::<T>();
+            *p = dot(q, self.row(k, self.keys, b, s, h)) * scale;
             highest = Real::max(highest, *p);
         }
         let mut sum = T::ZERO;
@@ -97,8 +97,9 @@ impl Size {
             *p = Real::exp(*p - highest);
             sum += *p;
         }
+        let share = T::ONE / sum;
         for p in p {
-            *p /= sum;
+            *p *= share;
         }
     }
 
@@ -212,10 +213,10 @@ impl CustomOp3 for Attention {
                     let g = size.row(g, size.queries, b, t, h);
                     size.probabilities(&mut p, q, k, b, h);
                     // d/dS = P (g V^T - rowsum(g O)): the softmax's Jacobian without forming it.
-                    let mean = dot(g, size.row(out, size.queries, b, t, h));
+                    let (mean, scale) = (dot(g, size.row(out, size.queries, b, t, h)), size.scale::<T>());
                     for (s, &p) in p.iter().enumerate() {
                         let at = (s * size.heads + h) * size.depth;
-                        let score = p * (dot(g, size.row(v, size.keys, b, s, h)) - mean) * size.scale::<T>();
+                        let score = p * (dot(g, size.row(v, size.keys, b, s, h)) - mean) * scale;
                         axpy(g_q, score, size.row(k, size.keys, b, s, h));
                         axpy(&mut g_k[at..at + size.depth], score, q);
                         axpy(&mut g_v[at..at + size.depth], p, g);

@@ -14,8 +14,8 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Multiply-adds below which a product stays on its thread.
-const PARALLEL_FROM: usize = 2 << 20;
+/// Multiply-adds below which a product stays on its thread: waking another one costs as much as a few million.
+const PARALLEL_FROM: usize = 16 << 20;
 /// Elements of X that are worked on at a time: they stay in the second-level cache while all panels pass by.
 const BLOCK: usize = 64 << 10;
 
@@ -262,56 +262,112 @@ impl Product<'_> {
             let panels: [*const E; P] = std::array::from_fn(|p| w.as_ptr().add((panel + p) * size));
             let mut sums = [[[V::splat(0.0); N]; P]; R];
             for k in 0..inputs {
-                let weights: [[V; N]; P] = std::array::from_fn(
-                    #[inline(always)]
-                    |p| {
-                        std::array::from_fn(
-                            #[inline(always)]
-                            |n| E::load(panels[p].add(k * width + n * V::COUNT)),
-                        )
-                    },
-                );
-                for r in 0..R {
-                    let x = V::splat(*x[r].add(k));
-                    for p in 0..P {
-                        for n in 0..N {
-                            sums[r][p][n] = x.mul_add(weights[p][n], sums[r][p][n]);
-                        }
-                    }
-                }
+                sums = accumulate::<V, E, R, N, P>(sums, &x, &panels, k);
             }
             for (r, sums) in sums.iter().enumerate() {
                 for (p, sums) in sums.iter().enumerate() {
-                    let mut line = [0.0f32; MAX_WIDTH];
-                    for (n, sum) in sums.iter().enumerate() {
-                        sum.store(line.as_mut_ptr().add(n * V::COUNT));
-                    }
-                    self.finish(row + r, (panel + p) * width, &mut line[..width]);
+                    self.finish::<V, N>(row + r, (panel + p) * width, sums);
                 }
             }
         }
     }
 
-    /// Adds the bias, does what is to be done then, and writes the part of `line` that is not padding.
+    /// Adds the bias, does what is to be done then, and writes what is not padding.
     ///
     /// # Safety
     /// No other task may have these elements of the result.
     #[inline(always)]
-    unsafe fn finish(&self, row: usize, column: usize, line: &mut [f32]) {
+    unsafe fn finish<V: Lanes, const N: usize>(&self, row: usize, column: usize, sums: &[V; N]) {
         let outputs = self.weight.outputs;
-        let line = &mut line[..(outputs - column).min(panel_width(self.weight.level))];
-        if let Some(bias) = self.bias {
-            line.iter_mut().zip(&bias[column..]).for_each(|(y, b)| *y += b);
+        let (width, at) = (N * V::COUNT, row * outputs + column);
+        let whole = column + width <= outputs;
+        // SAFETY: a whole line lies inside the result, the bias and the summand; no line is wider than MAX_WIDTH.
+        unsafe {
+            let out = self.out.0.add(at);
+            match self.then {
+                Then::Keep if whole => {
+                    for (n, &sum) in sums.iter().enumerate() {
+                        self.plus_bias(sum, column + n * V::COUNT).store(out.add(n * V::COUNT));
+                    }
+                }
+                Then::Add(other) if whole => {
+                    for (n, &sum) in sums.iter().enumerate() {
+                        let other = V::load(other.as_ptr().add(at + n * V::COUNT));
+                        self.plus_bias(sum, column + n * V::COUNT).add(other).store(out.add(n * V::COUNT));
+                    }
+                }
+                Then::Silu if whole => {
+                    let mut line = [0.0f32; MAX_WIDTH];
+                    for (n, &sum) in sums.iter().enumerate() {
+                        self.plus_bias(sum, column + n * V::COUNT).store(line.as_mut_ptr().add(n * V::COUNT));
+                    }
+                    for (i, &y) in line[..width].iter().enumerate() {
+                        *out.add(i) = silu(y);
+                    }
+                }
+                _ => {
+                    let mut line = [0.0f32; MAX_WIDTH];
+                    for (n, &sum) in sums.iter().enumerate() {
+                        sum.store(line.as_mut_ptr().add(n * V::COUNT));
+                    }
+                    for (i, &y) in line[..outputs - column].iter().enumerate() {
+                        let y = y + self.bias.map_or(0.0, |bias| bias[column + i]);
+                        *out.add(i) = match self.then {
+                            Then::Keep => y,
+                            Then::Silu => silu(y),
+                            Then::Add(other) => y + other[at + i],
+                        };
+                    }
+                }
+            }
         }
-        let at = row * outputs + column;
-        match self.then {
-            Then::Keep => {}
-            Then::Silu => line.iter_mut().for_each(|y| *y = silu(*y)),
-            Then::Add(other) => line.iter_mut().zip(&other[at..]).for_each(|(y, x)| *y += x),
-        }
-        // SAFETY: inside the result, and the caller's.
-        unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), self.out.0.add(at), line.len()) };
     }
+
+    /// # Safety
+    /// The bias must have a vector's elements from `column` on.
+    #[inline(always)]
+    unsafe fn plus_bias<V: Lanes>(&self, sum: V, column: usize) -> V {
+        match self.bias {
+            // SAFETY: the caller's.
+            Some(bias) => unsafe { sum.add(V::load(bias.as_ptr().add(column))) },
+            None => sum,
+        }
+    }
+}
+
+/// One term of every sum of a tile.
+///
+/// # Safety
+/// `x` and `panels` must have an element, and a row, `k`.
+#[inline(always)]
+unsafe fn accumulate<V: Lanes, E: Element, const R: usize, const N: usize, const P: usize>(
+    mut sums: [[[V; N]; P]; R],
+    x: &[*const f32; R],
+    panels: &[*const E; P],
+    k: usize,
+) -> [[[V; N]; P]; R] {
+    let at = k * N * V::COUNT;
+    // SAFETY: the caller's.
+    unsafe {
+        let weights: [[V; N]; P] = std::array::from_fn(
+            #[inline(always)]
+            |p| {
+                std::array::from_fn(
+                    #[inline(always)]
+                    |n| E::load(panels[p].add(at + n * V::COUNT)),
+                )
+            },
+        );
+        for r in 0..R {
+            let x = V::splat(*x[r].add(k));
+            for p in 0..P {
+                for n in 0..N {
+                    sums[r][p][n] = x.mul_add(weights[p][n], sums[r][p][n]);
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// The widest panel of any level.

@@ -52,7 +52,7 @@ real!(f32, fast::exp);
 real!(f64, f64::exp);
 
 /// Below this many elements a loop stays on its thread: handing it out would cost more.
-const PARALLEL_FROM: usize = 16 * 1024;
+const PARALLEL_FROM: usize = 256 * 1024;
 
 /// The elements of a contiguous layout.
 pub fn slice<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
@@ -91,8 +91,8 @@ pub fn owned<T: Real>(data: Vec<T>, shape: impl Into<candle_core::Shape>) -> (Cp
     (T::to_cpu_storage_owned(data), shape.into())
 }
 
-/// Running sums of an inner product: two vectors of the widest level, so that no addition waits for the one before.
-const SUMS: usize = 32;
+/// Running sums of an inner product: a vector of the widest level.
+const SUMS: usize = 16;
 
 /// The inner product of two slices. The order of its sums is fixed, the same on every level.
 #[inline(always)]
@@ -105,18 +105,13 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
             sums[i] += a[i] * b[i];
         }
     }
-    for (i, (&a, &b)) in a_tail.iter().zip(b_tail).enumerate() {
-        sums[i] += a * b;
+    let eight: [T; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
+    let four: [T; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    let mut sum = (four[0] + four[2]) + (four[1] + four[3]);
+    for (&a, &b) in a_tail.iter().zip(b_tail) {
+        sum += a * b;
     }
-    let mut count = SUMS;
-    while count > 1 {
-        count /= 2;
-        for i in 0..count {
-            let other = sums[count + i];
-            sums[i] += other;
-        }
-    }
-    sums[0]
+    sum
 }
 
 /// `y += a x`.

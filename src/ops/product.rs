@@ -4,7 +4,7 @@ use super::kernel::{Real, is_part};
 use gemm::Parallelism;
 
 /// Multiply-adds from which a product is handed out to all threads.
-const PARALLEL_FROM: usize = 4 << 20;
+const PARALLEL_FROM: usize = 16 << 20;
 
 /// A row-major matrix (rows, columns), or the transpose of one.
 #[derive(Clone, Copy)]

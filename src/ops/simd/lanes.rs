@@ -18,6 +18,8 @@ pub trait Lanes: Copy {
     unsafe fn load_half(from: *const f16) -> Self;
     /// Writes `COUNT` elements.
     unsafe fn store(self, to: *mut f32);
+    /// `self + b`.
+    unsafe fn add(self, b: Self) -> Self;
     /// `self b + c`, rounded once where the processor can.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
 }
@@ -47,6 +49,10 @@ impl Lanes for Portable {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
@@ -94,6 +100,10 @@ mod x86 {
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
         #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            Self(unsafe { _mm256_add_ps(self.0, b.0) })
+        }
+        #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
             Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
         }
@@ -122,6 +132,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            Self(unsafe { _mm512_add_ps(self.0, b.0) })
         }
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
