@@ -8,7 +8,7 @@ pub mod codec;
 mod curves;
 pub mod data;
 pub mod ema;
-mod gradient;
+pub mod gradient;
 mod inplace;
 pub mod log;
 mod options;
@@ -18,7 +18,7 @@ mod state;
 pub mod student;
 pub mod teacher;
 pub mod trainer;
-pub(crate) mod weight;
+pub mod weight;
 
 use std::path::PathBuf;
 
