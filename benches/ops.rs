@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group};
 use std::sync::Arc;
 use twostep::ops::{Array, bag_mean};
 
@@ -124,4 +124,10 @@ fn ops(c: &mut Criterion) {
 }
 
 criterion_group!(benches, ops);
-criterion_main!(benches);
+
+fn main() {
+    // SAFETY: no other thread exists yet. As in the program itself.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

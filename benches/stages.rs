@@ -3,7 +3,7 @@
 use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group};
 use std::path::Path;
 use twostep::audio::{Analyser, SAMPLE_RATE, Stereo, Vocoder};
 use twostep::condition::{Condition, Controls, Prompt};
@@ -130,4 +130,10 @@ fn stages(c: &mut Criterion) {
 }
 
 criterion_group!(benches, stages);
-criterion_main!(benches);
+
+fn main() {
+    // SAFETY: no other thread exists yet. As in the program itself.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
