@@ -31,8 +31,12 @@ type Run = Box<dyn FnMut() -> anyhow::Result<Arrays>>;
 fn main() -> anyhow::Result<()> {
     // SAFETY: no other thread exists yet. As in the program itself.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
-    // cargo hands every benchmark a `--bench` of its own.
-    let folder = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_else(|| "models/default".into());
+    let folder = std::env::args().nth(1).context("the first argument is a model's folder")?;
+    if folder == "--bench" {
+        // `cargo bench` runs everything there is.
+        println!("peer: has nothing to measure alone, see benches/peers/run.py");
+        return Ok(());
+    }
     let mut session = Session { folder, run: None };
     for line in std::io::stdin().lock().lines() {
         let answer = match session.obey(&line?) {

@@ -6,7 +6,11 @@ use clap::Args;
 use std::path::PathBuf;
 use twostep::audio::{Vocoder, silence};
 use twostep::condition::{Condition, Controls, Prompt};
-use twostep::engine::{Due, ModelRenderer, RenderError, Renderer};
+use twostep::engine::render::{PreparedCondition, StreamState};
+use twostep::engine::{Due, ModelRenderer, RenderError, Renderer, offline};
+use twostep::eval::bench::Timing;
+use twostep::eval::listeners::{self, Listeners, Tick};
+use twostep::eval::scaling::{Length, Recorder, Scaling};
 use twostep::eval::{Machine, Settings, Stage, measure};
 use twostep::model::{ChunkInputs, Model};
 
@@ -16,15 +20,27 @@ pub struct Bench {
     #[command(flatten)]
     model: ModelArg,
     /// Streams served together, separated by commas
-    #[arg(long, env = "TWOSTEP_BATCHES", value_delimiter = ',', default_value = "1,4")]
+    #[arg(long, env = "TWOSTEP_BATCHES", value_delimiter = ',', default_value = "1,4,16")]
     batches: Vec<usize>,
     /// Measured runs a stage
     #[arg(long, env = "TWOSTEP_RUNS", default_value_t = 15)]
     runs: usize,
+    /// Also find out how many listeners are sustained in real time
+    #[arg(long, env = "TWOSTEP_LISTENERS")]
+    listeners: bool,
+    /// Also measure how time and memory grow with 1 to 32 streams and with the length of one, up to this many seconds
+    #[arg(long, env = "TWOSTEP_SCALING", value_name = "SECONDS", num_args = 0..=1, default_missing_value = "3600")]
+    scaling: Option<u32>,
+    /// Where to draw that growth, as PNG
+    #[arg(long, env = "TWOSTEP_PICTURE", requires = "scaling")]
+    picture: Option<PathBuf>,
     /// Also write the figures here, as JSON
     #[arg(long, env = "TWOSTEP_JSON")]
     json: Option<PathBuf>,
 }
+
+/// Streams of the ticks that show how time grows.
+const GROWTH: [usize; 8] = [1, 2, 4, 8, 12, 16, 24, 32];
 
 type Tensors = candle_core::Result<Tensor>;
 
@@ -39,7 +55,6 @@ impl Bench {
         let seconds = model.spec().chunk_samples() as f64 / f64::from(model.spec().sample_rate);
         let condition = condition(&model);
         let mut renderer = ModelRenderer::new(self.model.load()?);
-        let chunk = &mut renderer;
         let mut stages: Vec<Stage<'_, anyhow::Error>> = vec![Stage::new("text encoder", 1, 0.0, || {
             model.condition(&condition)?;
             Ok(())
@@ -55,17 +70,28 @@ impl Bench {
             }));
         }
         let mut bench = measure(Machine::here(&device), stages, self.settings())?;
+        let whole = |renderer: &mut ModelRenderer, batch| -> anyhow::Result<Timing> {
+            let mut streams = Streams::open(renderer, &condition, batch)?;
+            let stage = Stage::new("whole chunk, 2 steps", batch, seconds, || streams.tick(renderer));
+            Ok(measure(Machine::here(&device), vec![stage], self.settings())?.stages.remove(0))
+        };
         for &batch in &self.batches {
-            let prepared = chunk.prepare(&condition)?;
-            let mut streams: Vec<_> = (0..batch as u64).map(|seed| chunk.open(seed)).collect();
-            let whole = Stage::new("whole chunk, 2 steps", batch, seconds, || {
-                let mut due: Vec<_> = streams.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
-                chunk.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
-                Ok::<_, anyhow::Error>(())
+            bench.stages.push(whole(&mut renderer, batch)?);
+        }
+        if self.listeners {
+            bench.listeners = Some(listeners(&mut renderer, &condition, seconds)?);
+        }
+        if let Some(longest) = self.scaling {
+            let ticks = GROWTH.map(|streams| {
+                whole(&mut renderer, streams).map(|timing| Tick { streams, median_ms: timing.median_ms })
             });
-            bench.stages.extend(measure(Machine::here(&device), vec![whole], self.settings())?.stages);
+            let ticks = ticks.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+            bench.scaling = Some(Scaling { ticks, lengths: lengths(&mut renderer, &condition, longest)? });
         }
         print!("{}", bench.markdown());
+        if let (Some(path), Some(scaling)) = (&self.picture, &bench.scaling) {
+            scaling.picture().save(path)?;
+        }
         if let Some(path) = &self.json {
             std::fs::write(path, serde_json::to_string_pretty(&bench)?)?;
         }
@@ -75,6 +101,50 @@ impl Bench {
     fn settings(&self) -> Settings {
         Settings { runs: self.runs.max(1), ..Settings::default() }
     }
+}
+
+/// Streams that are rendered together, each of its own seed.
+struct Streams {
+    streams: Vec<StreamState>,
+    condition: PreparedCondition,
+}
+
+impl Streams {
+    fn open(renderer: &ModelRenderer, condition: &Condition, count: usize) -> Result<Self, RenderError> {
+        let streams = (0..count as u64).map(|seed| renderer.open(seed)).collect();
+        Ok(Self { streams, condition: renderer.prepare(condition)? })
+    }
+
+    /// The next chunk of each.
+    fn tick(&mut self, renderer: &mut ModelRenderer) -> anyhow::Result<()> {
+        let condition = &self.condition;
+        let mut due: Vec<_> = self.streams.iter_mut().map(|stream| Due { stream, condition }).collect();
+        renderer.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
+        Ok(())
+    }
+}
+
+/// How many streams one tick a chunk's duration serves.
+fn listeners(renderer: &mut ModelRenderer, condition: &Condition, seconds: f64) -> anyhow::Result<Listeners> {
+    let mut streams = Streams::open(renderer, condition, 0)?;
+    listeners::search(seconds, |count| {
+        if streams.streams.len() != count {
+            streams = Streams::open(renderer, condition, count)?;
+        }
+        listeners::timed(|| streams.tick(renderer))
+    })
+}
+
+/// One stream of `longest` seconds.
+fn lengths(renderer: &mut ModelRenderer, condition: &Condition, longest: u32) -> anyhow::Result<Vec<Length>> {
+    let rate = renderer.model().spec().sample_rate;
+    let (mut recorder, mut samples) = (Recorder::new(1.0), 0);
+    offline::render(renderer, condition, 1, u64::from(longest) * u64::from(rate), |pcm, _| {
+        samples += pcm.len();
+        recorder.note(samples as f64 / f64::from(rate));
+        Ok::<_, anyhow::Error>(())
+    })?;
+    Ok(recorder.finish())
 }
 
 /// The first kind of sound the model knows.

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::listeners::Listeners;
+use super::scaling::Scaling;
+
 /// Something to time, for instance the codec's decoder on a batch of four chunks.
 pub struct Stage<'a, E> {
     /// What it is.
@@ -104,12 +107,16 @@ pub struct Bench {
     pub machine: Machine,
     /// Stage by stage.
     pub stages: Vec<Timing>,
+    /// How many listeners are sustained, where that was asked for.
+    pub listeners: Option<Listeners>,
+    /// How time and memory grow, where that was asked for.
+    pub scaling: Option<Scaling>,
 }
 
 /// Times every stage in turn. Fails with the first stage's error.
 pub fn measure<E>(machine: Machine, stages: Vec<Stage<'_, E>>, settings: Settings) -> Result<Bench, E> {
     let timings = stages.into_iter().map(|stage| time(stage, settings)).collect::<Result<_, E>>()?;
-    Ok(Bench { machine, stages: timings })
+    Ok(Bench { machine, stages: timings, listeners: None, scaling: None })
 }
 
 fn time<E>(mut stage: Stage<'_, E>, settings: Settings) -> Result<Timing, E> {
@@ -139,7 +146,7 @@ fn time<E>(mut stage: Stage<'_, E>, settings: Settings) -> Result<Timing, E> {
 }
 
 /// Median of sorted values; 0 of none.
-fn median(sorted: &[f64]) -> f64 {
+pub(super) fn median(sorted: &[f64]) -> f64 {
     let at = |i: usize| sorted.get(i).copied().unwrap_or_default();
     match sorted.len() {
         0 => 0.0,
@@ -169,6 +176,12 @@ impl Bench {
                 "| {:<24} | {:>5} | {:>11.2} | {range:>19} | {:>5} | {factor:>16} | {times:>11} |\n",
                 stage.name, stage.batch, stage.median_ms, stage.runs
             );
+        }
+        if let Some(listeners) = &self.listeners {
+            text += &format!("\n{}", listeners.sentence());
+        }
+        if let Some(scaling) = &self.scaling {
+            text += &format!("\n{}", scaling.markdown());
         }
         text
     }
@@ -229,7 +242,12 @@ mod tests {
         };
         assert_eq!(timing(1.024).real_time_factor(), Some(0.25));
         assert_eq!(timing(0.0).real_time_factor(), None);
-        let bench = Bench { machine: Machine::here("cpu"), stages: vec![timing(1.024), timing(0.0)] };
+        let bench = Bench {
+            machine: Machine::here("cpu"),
+            stages: vec![timing(1.024), timing(0.0)],
+            listeners: None,
+            scaling: None,
+        };
         let lines: Vec<String> = bench.markdown().lines().skip(2).map(str::to_owned).collect();
         assert!(lines[2].contains("0.2500") && lines[2].contains("4.0"), "{}", lines[2]);
         assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{lines:#?}");

@@ -2,8 +2,10 @@
 
 pub mod bench;
 pub mod distance;
+pub mod listeners;
 pub mod plot;
 pub mod report;
+pub mod scaling;
 pub mod statistics;
 mod stft;
 mod symmetric;
