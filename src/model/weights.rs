@@ -18,6 +18,11 @@ pub fn read(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Mod
 
 /// Reads a file's tensors as the f32 parameters of a network.
 pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
+    read_params_as(path, DType::F32, device)
+}
+
+/// Reads a file's tensors as the parameters of a network.
+pub fn read_params_as(path: &Path, dtype: DType, device: &Device) -> Result<Params, ModelError> {
     let tensors = read(path, device)?;
     if let Some(name) = tensors.iter().find_map(|(name, t)| (!all_finite(t)).then_some(name)) {
         return Err(ModelError::Weights {
@@ -25,7 +30,7 @@ pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
             reason: format!("{name} has values that are not finite"),
         });
     }
-    Params::load(tensors, DType::F32, device)
+    Params::load(tensors, dtype, device)
         .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) })
 }
 
