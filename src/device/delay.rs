@@ -2,6 +2,7 @@
 
 use super::NoCuda;
 use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_LAZY};
+use std::error::Error;
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -76,7 +77,10 @@ impl Library {
             // SAFETY: the libraries' initialisers are NVIDIA's and have no conditions of their own.
             match unsafe { Handle::open(Some(&path), RTLD_LAZY | RTLD_GLOBAL) } {
                 Ok(handle) => return Ok(handle),
-                Err(error) if reason.is_empty() => reason = error.to_string(),
+                // What the dynamic linker says is the source of libloading's error.
+                Err(error) if reason.is_empty() => {
+                    reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                }
                 Err(_) => {}
             }
         }

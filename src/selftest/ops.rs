@@ -11,6 +11,9 @@ const EPS: f64 = 1e-6;
 /// Half the distance of the two points whose difference stands for a derivative, in f64.
 const STEP: f64 = 1e-5;
 
+/// An operation over one kind of array.
+type Operation<A> = fn(&[A]) -> Result<A>;
+
 /// An operation and the shapes it is tried on, those the networks have; the first dimension of all but weights is the
 /// batch.
 struct Case {
@@ -20,9 +23,9 @@ struct Case {
     weights: usize,
     /// Whether it has a gradient: frozen weights have none.
     learns: bool,
-    plain: fn(&[Tensor]) -> Result<Tensor>,
-    composed: fn(&[Composed]) -> Result<Composed>,
-    dual: Option<fn(&[Dual]) -> Result<Dual>>,
+    plain: Operation<Tensor>,
+    composed: Operation<Composed>,
+    dual: Option<Operation<Dual>>,
 }
 
 /// A case from one expression for all arrays.
@@ -190,7 +193,7 @@ impl Case {
         Ok(greatest)
     }
 
-    fn derivative(&self, dual: fn(&[Dual]) -> Result<Dual>, x: &[Tensor], device: &Device) -> Result<f64> {
+    fn derivative(&self, dual: Operation<Dual>, x: &[Tensor], device: &Device) -> Result<f64> {
         let moving = x.len() - self.weights;
         let directions = (50..).zip(self.shapes).take(moving);
         let dx = directions.map(|(seed, shape)| normal(seed, 1.0, shape)?.to_dtype(x[0].dtype()));

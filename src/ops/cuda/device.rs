@@ -14,7 +14,7 @@ mod real {
     use half::bf16;
 
     /// The kernels as the build script compiled them; the driver turns them into the device's own code at first use.
-    pub const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+    const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
     const MODULE: &str = "twostep";
     /// Shared memory that a block has without asking, in bytes.
     const COMMON_SHARED: u32 = 48 * 1024;
@@ -59,9 +59,15 @@ mod real {
                 function.set_attribute(wanted, shared_mem_bytes as i32).w()?;
             }
             let mut launch = function.builder();
-            arguments.arrays.iter().for_each(|address| drop(launch.arg(address)));
-            arguments.counts.iter().for_each(|count| drop(launch.arg(count)));
-            arguments.reals.iter().for_each(|real| drop(launch.arg(real)));
+            for address in &arguments.arrays {
+                launch.arg(address);
+            }
+            for count in &arguments.counts {
+                launch.arg(count);
+            }
+            for real in &arguments.reals {
+                launch.arg(real);
+            }
             let ([gx, gy, gz], [bx, by, bz]) = (kernel.grid, kernel.block);
             let geometry = LaunchConfig { grid_dim: (gx, gy, gz), block_dim: (bx, by, bz), shared_mem_bytes };
             // SAFETY: the arguments are those of the kernel's signature (`Kernel`'s convention), the arrays have the
@@ -70,10 +76,54 @@ mod real {
             Ok(())
         }
     }
-}
-#[cfg(feature = "cuda")]
-pub use real::PTX;
 
+    #[cfg(test)]
+    mod tests {
+        use super::PTX;
+        use std::path::Path;
+        use std::process::Command;
+
+        #[test]
+        fn every_kernel_is_there_for_every_element_type() {
+            let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops/cuda/kernels");
+            let mut names = 0;
+            for file in std::fs::read_dir(sources).unwrap() {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                for exported in text.lines().filter_map(|line| line.strip_prefix("EXPORT(")) {
+                    let name = exported.split(',').next().unwrap();
+                    for suffix in ["f32", "f64", "bf16"] {
+                        assert!(PTX.contains(&format!(".visible .entry {name}_{suffix}(")), "{name}_{suffix}");
+                    }
+                    names += 1;
+                }
+            }
+            assert!(names > 15, "{names}");
+        }
+
+        /// What the driver does at first use, as far as it can be done without a device.
+        #[test]
+        fn the_assembler_takes_them() {
+            let target = PTX.lines().find_map(|line| line.strip_prefix(".target ")).unwrap();
+            let architecture = target.split(',').next().unwrap().trim();
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("kernels.ptx");
+            std::fs::write(&file, PTX).unwrap();
+            let root = ["CUDA_HOME", "CUDA_PATH"].iter().find_map(std::env::var_os);
+            let own = root.map(|root| Path::new(&root).join("bin/ptxas")).filter(|path| path.exists());
+            let assembler = own.unwrap_or_else(|| "ptxas".into());
+            let mut command = Command::new(&assembler);
+            command.arg(format!("-arch={architecture}")).arg("-v").arg(&file).arg("-o").arg(folder.path().join("out"));
+            let done = command.output().unwrap_or_else(|e| panic!("{assembler:?}, of the CUDA toolkit: {e}"));
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{said}");
+            // Spilled registers are slow, and mean that a kernel has outgrown its threads.
+            assert!(
+                !said.lines().any(|line| line.contains("spill") && !line.contains(" 0 bytes spill stores")),
+                "{said}"
+            );
+        }
+    }
+}
 #[cfg(not(feature = "cuda"))]
 impl Memory for CudaStorage {
     fn of(_: &Storage) -> Option<&Self> {
