@@ -10,8 +10,8 @@ use twostep::model::spec::SMALL;
 use twostep::model::{ChunkInputs, Model, ModelSpec, Precision};
 use twostep::scm::trigflow::SD;
 
-/// Options of `twostep bench-generator`. The defaults are the 1.5 billion parameters of the largest model in the paper
-/// that this program is after (arXiv 2410.11081).
+/// Options of `twostep bench-generator`. The defaults are 1.5 billion parameters, as many as the largest model of
+/// arXiv 2410.11081 has.
 #[derive(Args, Debug)]
 pub struct BenchGenerator {
     #[command(flatten)]
