@@ -23,7 +23,7 @@ pub struct BenchGenerator {
     #[arg(long, env = "TWOSTEP_WIDTH", default_value_t = 2048)]
     width: usize,
     /// Blocks over the chunk
-    #[arg(long, env = "TWOSTEP_BLOCKS", default_value_t = 18)]
+    #[arg(long, env = "TWOSTEP_BLOCKS", default_value_t = 19)]
     blocks: usize,
     /// Blocks over the context
     #[arg(long, env = "TWOSTEP_CONTEXT_BLOCKS", default_value_t = 2)]
@@ -61,7 +61,7 @@ impl BenchGenerator {
         spec.generator.context_blocks = self.context_blocks;
         let model = Model::untrained_with(spec, 1, &device, precision)?;
         let parameters = model.generator_parameters();
-        let name = format!("{:.2} B parameters, {precision}", parameters as f64 / 1e9);
+        let name = format!("{:.1} M parameters, {precision}", parameters as f64 / 1e6);
         let seconds = model.spec().chunk_samples() as f64 / f64::from(model.spec().sample_rate);
         let stages: Vec<Stage<'_, candle_core::Error>> = self
             .batches

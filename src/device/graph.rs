@@ -35,7 +35,9 @@ impl Graph {
         body: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<Self> {
         let there = Device::Cuda(device.clone());
-        let inputs = inputs.iter().map(|x| x.to_device(&there)?.copy()).collect::<Result<Vec<_>>>()?;
+        let own = inputs.iter().map(|x| Tensor::zeros(x.shape(), x.dtype(), &there)).collect::<Result<Vec<_>>>()?;
+        inputs.iter().zip(&own).try_for_each(|(from, to)| upload(from, to))?;
+        let inputs = own;
         let stream = device.cuda_stream();
         let _cache = device.enable_cuda_graph_htod_cache();
         // Loads modules, chooses algorithms, fills the cache; its results show what the graph's look like.
@@ -62,25 +64,22 @@ impl Graph {
         if inputs.len() != self.inputs.len() {
             bail!("recorded work has {} arrays, not {}", self.inputs.len(), inputs.len());
         }
-        for (from, to) in inputs.iter().zip(&self.inputs) {
-            if from.shape() != to.shape() || from.dtype() != to.dtype() {
-                bail!(
-                    "recorded work reads {:?} {:?}, not {:?} {:?}",
-                    to.dtype(),
-                    to.shape(),
-                    from.dtype(),
-                    from.shape()
-                );
-            }
-            let from = from.contiguous()?;
-            let (storage, layout) = from.storage_and_layout();
-            match (&*storage, layout.contiguous_offsets()) {
-                (Storage::Cpu(storage), Some(range)) => to.inplace_op1(&Upload { storage, range })?,
-                _ => bail!("recorded work takes arrays from the CPU"),
-            }
-        }
+        inputs.iter().zip(&self.inputs).try_for_each(|(from, to)| upload(from, to))?;
         self.graph.launch().w()?;
         self.outputs.iter().map(|x| x.to_device(&Device::Cpu)).collect()
+    }
+}
+
+/// Copies an array on the CPU over one of the graph's own.
+fn upload(from: &Tensor, to: &Tensor) -> Result<()> {
+    if from.shape() != to.shape() || from.dtype() != to.dtype() {
+        bail!("recorded work reads {:?} {:?}, not {:?} {:?}", to.dtype(), to.shape(), from.dtype(), from.shape());
+    }
+    let from = from.contiguous()?;
+    let (storage, layout) = from.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(storage), Some(range)) => to.inplace_op1(&Upload { storage, range }),
+        _ => bail!("recorded work takes arrays from the CPU"),
     }
 }
 

@@ -23,7 +23,8 @@ pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
 
 /// Reads a file's tensors as the parameters of a network.
 pub fn read_params_as(path: &Path, dtype: DType, device: &Device) -> Result<Params, ModelError> {
-    let tensors = read(path, device)?;
+    // Checked before they go to the device.
+    let tensors = read(path, &Device::Cpu)?;
     if let Some(name) = tensors.iter().find_map(|(name, t)| (!all_finite(t)).then_some(name)) {
         return Err(ModelError::Weights {
             path: path.to_owned(),
@@ -50,7 +51,7 @@ pub fn write(path: &Path, tensors: &HashMap<String, Tensor>, dtype: DType) -> Re
     let failed = |e: candle_core::Error| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) };
     let tensors = tensors
         .iter()
-        .map(|(name, t)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(&Device::Cpu)?.contiguous()?)))
+        .map(|(name, t)| Ok((name.clone(), t.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?)))
         .collect::<candle_core::Result<HashMap<_, _>>>()
         .map_err(failed)?;
     let bytes = safetensors::serialize(&tensors, None)

@@ -29,8 +29,8 @@ pub fn run(folder: &Path, device: &Device, precisions: &[Precision]) -> std::res
         Device::Cpu => &[DType::F64, DType::F32],
         _ => &[DType::F64, DType::F32, DType::BF16],
     };
-    let mut rows = ops::compare(device, dtypes);
     let reference = Model::load_with(folder, &Device::Cpu, Precision::F64)?;
+    let mut rows = ops::compare(device, dtypes);
     for &precision in precisions {
         rows.extend(model::compare(&Model::load_with(folder, device, precision)?, &reference));
     }
