@@ -57,9 +57,9 @@ const OPS: [Op; 14] = [
     Op { name: "silu, generator", shapes: |b| vec![vec![b, 12, 1024]], run: |x| Array::silu(&x[0]) },
     Op { name: "silu, codec", shapes: |b| vec![vec![b, 96, 768]], run: |x| Array::silu(&x[0]) },
     Op {
-        name: "modulate, generator",
+        name: "norm_modulate, generator",
         shapes: |b| vec![vec![b, 12, 256], vec![b, 256], vec![b, 256]],
-        run: |x| x[0].modulate(&x[1], &x[2]),
+        run: |x| x[0].norm_modulate(&x[1], &x[2], 1e-6),
     },
     Op {
         name: "attention, generator",

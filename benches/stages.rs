@@ -42,10 +42,10 @@ fn time<T>(
 fn networks(c: &mut Criterion) -> anyhow::Result<()> {
     let spec = ModelSpec::read(Path::new(MODEL))?;
     let mut params = Params::init(1, DType::F32, &Device::Cpu);
-    let text = TextEncoder::new(&spec.text, &mut params.detached().at("text"))?;
-    let generator = Generator::new(&spec.generator, &mut params.detached().at("generator"))?;
-    let encoder = Encoder::new(&spec.codec, &mut params.detached().at("encoder"))?;
-    let decoder = Decoder::new(&spec.codec, &mut params.detached().at("decoder"))?;
+    let text = TextEncoder::new(&spec.text, &mut params.frozen().at("text"))?;
+    let generator = Generator::new(&spec.generator, &mut params.frozen().at("generator"))?;
+    let encoder = Encoder::new(&spec.codec, &mut params.frozen().at("encoder"))?;
+    let decoder = Decoder::new(&spec.codec, &mut params.frozen().at("decoder"))?;
     let (frames, before) = (spec.generator.chunk_frames, spec.generator.context_frames);
     let channels = spec.generator.latent_channels;
 

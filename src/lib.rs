@@ -15,16 +15,17 @@
 //! * [`server`]: HTTP and WebSocket; [`protocol`]: the bytes on the wire
 //! * [`engine`]: real-time scheduling of many streams on one device; knows no socket
 //! * [`model`]: a folder of weights, loaded, and the rendering of chunks with it
-//! * [`train`], [`eval`]: making models and measuring them
+//! * [`train`], [`eval`]: making models and measuring them; [`selftest`]: whether a device computes what it should
 //! * [`scm`]: TrigFlow, the samplers and the objectives; [`nets`]: the networks
 //! * [`corpus`]: procedural sounds with captions; [`audio`]: spectrogram, vocoder, files
-//! * [`ops`]: arrays and dual numbers over candle
+//! * [`ops`]: arrays and dual numbers over candle; [`device`]: where they live
 //! * [`condition`]: what a listener asks for
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod audio;
 pub mod condition;
 pub mod corpus;
+pub mod device;
 pub mod engine;
 pub mod eval;
 pub mod model;
@@ -32,5 +33,6 @@ pub mod nets;
 pub mod ops;
 pub mod protocol;
 pub mod scm;
+pub mod selftest;
 pub mod server;
 pub mod train;

@@ -85,8 +85,25 @@ fn bad_requests_name_what_is_wrong() {
     assert!(said(&["rain", "--bpm", "5"]).contains("--bpm 5"));
     assert!(said(&["rain", "--scale", "H_MAJOR"]).contains("--scale H_MAJOR"));
     assert!(said(&["rain", "--seconds=-1"]).contains("--seconds"));
-    assert!(said(&["rain", "--device", "tpu"]).contains("--device tpu"));
+    assert!(said(&["rain", "--device", "tpu"]).contains("--device tpu: must be auto, cpu or cuda:N"));
+    assert!(said(&["rain", "--device", "cuda:99"]).contains("--device cuda:99: "));
+    assert!(said(&["rain", "--precision", "bf16"]).contains("bf16 is for CUDA devices"));
+    assert!(said(&["rain", "--precision", "f8"]).contains("must be f32, tf32 or bf16"));
     assert!(!Path::new(out).exists(), "nothing is written by a request that is refused");
+}
+
+#[test]
+fn the_self_test_passes_on_the_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("selftest.json");
+    let done = twostep(&shipped(), &["selftest", "--json", json.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let table = String::from_utf8(done.stdout).unwrap();
+    assert!(table.contains("comparisons passed on cpu") && !table.contains("FAIL"), "{table}");
+    assert!(table.contains("| attention ") && table.contains("| model default "), "{table}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!(report["device"], "cpu");
+    assert!(report["rows"].as_array().unwrap().len() > 100);
 }
 
 #[test]

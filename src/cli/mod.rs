@@ -2,6 +2,7 @@
 
 mod asked;
 mod bench;
+mod bench_generator;
 mod corpus;
 mod device;
 mod eval;
@@ -9,6 +10,7 @@ mod generate;
 mod model;
 mod models;
 mod picture;
+mod selftest;
 mod serve;
 mod train;
 
@@ -36,6 +38,10 @@ enum Command {
     Models(models::Models),
     /// Time every stage of a chunk on this machine
     Bench(bench::Bench),
+    /// Time the two steps of a generator of any size, with random weights
+    BenchGenerator(bench_generator::BenchGenerator),
+    /// Check every operation and the model on this machine's device, against definitions in double precision
+    Selftest(selftest::SelfTest),
     /// Compare generated sound with the training sounds
     Eval(eval::Eval),
     /// Export the procedural training sounds as WAV files with captions
@@ -54,6 +60,8 @@ impl Cli {
             Command::Generate(generate) => generate.run(),
             Command::Models(models) => models.run(),
             Command::Bench(bench) => bench.run(),
+            Command::BenchGenerator(bench) => bench.run(),
+            Command::Selftest(selftest) => selftest.run(),
             Command::Eval(eval) => eval.run(),
             Command::Corpus(corpus) => corpus.run(),
             Command::Train(train) => train.run(),

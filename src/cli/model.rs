@@ -1,9 +1,11 @@
-//! `--model`: which model to use.
+//! `--model`, `--device` and `--precision`: which model to use, where, and how exactly.
 
 use super::device::DeviceArg;
+use candle_core::Device;
 use clap::Args;
 use std::path::PathBuf;
-use twostep::model::Model;
+use twostep::model::{Model, Precision};
+use twostep::selftest;
 
 /// The model and device options, shared by the subcommands.
 #[derive(Args, Clone, Debug)]
@@ -13,11 +15,28 @@ pub struct ModelArg {
     pub model: PathBuf,
     #[command(flatten)]
     pub device: DeviceArg,
+    /// How exactly the networks compute: f32, or on CUDA devices tf32 (the default there) or bf16
+    #[arg(long, env = "TWOSTEP_PRECISION")]
+    pub precision: Option<Precision>,
 }
 
 impl ModelArg {
-    /// Loads the model onto its device.
+    /// Loads the model onto its device. On a CUDA device it is checked against the CPU first; one that fails is refused,
+    /// or, where the device was not asked for by name, left for the CPU.
     pub fn load(&self) -> anyhow::Result<Model> {
-        Ok(Model::load(&self.model, &self.device.open()?)?)
+        let device = self.device.open()?;
+        let precision = self.precision.unwrap_or_else(|| Precision::usual(&device));
+        let model = Model::load_with(&self.model, &device, precision)?;
+        if !device.is_cuda() {
+            return Ok(model);
+        }
+        match selftest::check(&model, &self.model) {
+            Ok(()) => Ok(model),
+            Err(error) if self.device.is_auto() => {
+                tracing::error!(%error, "the CUDA device is not used: the networks run on the CPU");
+                Ok(Model::load(&self.model, &Device::Cpu)?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

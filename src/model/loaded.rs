@@ -1,11 +1,15 @@
 //! A model in memory: its networks on their device, and the tensor side of one chunk.
+//!
+//! What goes in and what comes out is on the CPU, in single precision: a device sees a chunk's inputs and gives its
+//! results in a few large transfers, whatever the number of streams.
 
 use super::conditioning::control_numbers;
 use super::frames::denormalise;
 use super::spec::ModelSpec;
 use super::text::{ngrams, words};
 use super::vocabulary::Vocabulary;
-use super::{Conditioned, ModelError, weights};
+use super::work::{Work, Worker};
+use super::{Conditioned, ModelError, Precision, weights};
 use crate::condition::Condition;
 use crate::nets::codec::{Decoder, DecoderState};
 use crate::nets::generator::Generator;
@@ -13,19 +17,21 @@ use crate::nets::text::{TextEncoder, Words};
 use crate::ops::{Init, Params};
 use crate::scm::sampler::{consistency_sample, consistency_times};
 use crate::scm::trigflow::SD;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use std::path::Path;
 
 /// A loaded model.
 pub struct Model {
     spec: ModelSpec,
-    device: Device,
+    worker: Worker,
+    precision: Precision,
     vocabulary: Vocabulary,
     text: TextEncoder,
     generator: Generator,
     decoder: Decoder,
     latent_mean: Tensor,
     latent_std: Tensor,
+    generator_parameters: usize,
 }
 
 /// What a batch of chunks is made from.
@@ -43,32 +49,49 @@ pub struct ChunkInputs<'a> {
 }
 
 impl Model {
-    /// Loads the model in a folder.
+    /// Loads the model in a folder, with the device's usual precision.
     ///
     /// # Errors
     /// When a file is missing, damaged, or does not fit the specification; the error names the file and the field or
     /// tensor.
     pub fn load(folder: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
+        Self::load_with(folder, device, Precision::usual(device))
+    }
+
+    /// Loads the model in a folder. Whether f32 products are rounded to TF32 is a setting of the whole process: the last
+    /// model loaded in F32 or TF32 decides it.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and when the device does not have the precision.
+    pub fn load_with(folder: &Path, device: &Device, precision: Precision) -> std::result::Result<Self, ModelError> {
+        if !precision.is_on(device) {
+            return Err(ModelError::Precision { precision });
+        }
+        precision.set_up(device);
         let spec = ModelSpec::read(folder)?;
-        let open = |name: &str| {
+        let open = |name: &str, dtype: DType| {
             let path = folder.join(name);
-            weights::read_params(&path, device).map(|params| (path, params))
+            weights::read_params_as(&path, dtype, device).map(|params| (path, params))
         };
-        let (text_path, mut text) = open("text.safetensors")?;
-        let (generator_path, mut generator) = open("generator.safetensors")?;
-        let (decoder_path, mut decoder) = open("decoder.safetensors")?;
+        // The text encoder runs once a prompt: nothing is gained by rounding there.
+        let (text_path, mut text) = open("text.safetensors", precision.arithmetic())?;
+        let (generator_path, mut generator) = open("generator.safetensors", precision.dtype())?;
+        let (decoder_path, mut decoder) = open("decoder.safetensors", precision.dtype())?;
         let misfit = |path: &Path| {
             let path = path.to_owned();
             move |e: candle_core::Error| ModelError::Weights { path, reason: weights::first_line(&e) }
         };
-        let (latent_mean, latent_std) = latent_statistics(&spec, &mut decoder).map_err(misfit(&decoder_path))?;
+        let (latent_mean, latent_std) =
+            latent_statistics(&spec, &mut decoder, precision.arithmetic()).map_err(misfit(&decoder_path))?;
         Ok(Self {
             text: TextEncoder::new(&spec.text, &mut text.frozen().at("text")).map_err(misfit(&text_path))?,
             generator: Generator::new(&spec.generator, &mut generator.frozen().at("generator"))
                 .map_err(misfit(&generator_path))?,
             decoder: Decoder::new(&spec.codec, &mut decoder.frozen().at("decoder")).map_err(misfit(&decoder_path))?,
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
-            device: device.clone(),
+            worker: Worker::new(device),
+            precision,
+            generator_parameters: generator.count(),
             latent_mean,
             latent_std,
             spec,
@@ -77,19 +100,28 @@ impl Model {
 
     /// A model whose weights are drawn from a seed: it makes sound, but nothing to listen to. For tests and timings.
     pub fn untrained(spec: ModelSpec, seed: u64, device: &Device) -> Result<Self> {
-        let mut params = Params::init(seed, DType::F32, device);
-        let (latent_mean, latent_std) = latent_statistics(&spec, &mut params)?;
-        let model = Self {
-            text: TextEncoder::new(&spec.text, &mut params.frozen().at("text"))?,
-            generator: Generator::new(&spec.generator, &mut params.frozen().at("generator"))?,
+        Self::untrained_with(spec, seed, device, Precision::F32)
+    }
+
+    /// As [`Model::untrained`], with another precision, which the device must have.
+    pub fn untrained_with(spec: ModelSpec, seed: u64, device: &Device, precision: Precision) -> Result<Self> {
+        precision.set_up(device);
+        let mut text = Params::init(seed, precision.arithmetic(), device);
+        let mut generator = Params::init(seed, precision.dtype(), device);
+        let mut params = Params::init(seed, precision.dtype(), device);
+        let (latent_mean, latent_std) = latent_statistics(&spec, &mut params, precision.arithmetic())?;
+        Ok(Self {
+            text: TextEncoder::new(&spec.text, &mut text.frozen().at("text"))?,
+            generator: Generator::new(&spec.generator, &mut generator.frozen().at("generator"))?,
+            generator_parameters: generator.count(),
             decoder: Decoder::new(&spec.codec, &mut params.frozen().at("decoder"))?,
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
-            device: device.clone(),
+            worker: Worker::new(device),
+            precision,
             latent_mean,
             latent_std,
             spec,
-        };
-        Ok(model)
+        })
     }
 
     /// Its specification.
@@ -106,12 +138,24 @@ impl Model {
         spec.sampler.t_mid = t_mid;
         spec.check().map_err(|reason| ModelError::Spec { path: super::spec::FILE.into(), reason })?;
         self.spec = spec;
+        // What is recorded has the old time in it.
+        self.worker = Worker::new(self.worker.device());
         Ok(())
     }
 
     /// The device its networks run on.
     pub fn device(&self) -> &Device {
-        &self.device
+        self.worker.device()
+    }
+
+    /// How exactly its networks compute.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// How many numbers its generator's weights are.
+    pub fn generator_parameters(&self) -> usize {
+        self.generator_parameters
     }
 
     /// The words it knows.
@@ -123,52 +167,76 @@ impl Model {
     pub fn condition(&self, condition: &Condition) -> Result<Tensor> {
         let heard: Vec<_> = condition.prompts.iter().filter(|prompt| prompt.weight > 0.0).collect();
         let total: f32 = heard.iter().map(|prompt| prompt.weight).sum();
-        let controls = Tensor::new(&[control_numbers(&condition.controls)], &self.device)?;
+        let controls = Tensor::new(&[control_numbers(&condition.controls)], &Device::Cpu)?;
         let text_width = self.spec.text.width;
         let (text, flag) = if heard.is_empty() {
-            (Tensor::zeros((1, text_width), DType::F32, &self.device)?, 0f32)
+            (Tensor::zeros((1, text_width), DType::F32, &Device::Cpu)?, 0f32)
         } else {
             let tokens = |text: &str| words(text).iter().map(|word| ngrams(word)).collect::<Words>();
             let texts: Vec<Words> = heard.iter().map(|prompt| tokens(&prompt.text)).collect();
             let weights: Vec<f32> = heard.iter().map(|prompt| prompt.weight / total).collect();
-            let weights = Tensor::from_vec(weights, (heard.len(), 1), &self.device)?;
-            (self.text.forward(&texts)?.broadcast_mul(&weights)?.sum_keepdim(0)?, 1f32)
+            let weights = Tensor::from_vec(weights, (heard.len(), 1), &Device::Cpu)?;
+            let embeddings = self.text.forward(&texts)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+            (embeddings.broadcast_mul(&weights)?.sum_keepdim(0)?, 1f32)
         };
-        Tensor::cat(&[&text, &Tensor::new(&[[flag]], &self.device)?, &controls], 1)
+        Tensor::cat(&[&text, &Tensor::new(&[[flag]], &Device::Cpu)?, &controls], 1)
     }
 
     /// Samples the latents of a batch of chunks, (B, chunk_frames, C), with as many steps as there are noises.
     pub fn sample(&self, inputs: &ChunkInputs<'_>) -> Result<Tensor> {
-        let noise_level = inputs.present.zeros_like()?;
-        let context = self.generator.encode_context(&(inputs.context / SD)?, inputs.present, &noise_level)?;
-        let network = Conditioned {
-            generator: &self.generator,
-            condition: inputs.condition,
-            guidance: Some(inputs.guidance),
-            context: &context,
-        };
-        let times = consistency_times(inputs.noises.len(), self.spec.sampler.t_mid);
-        consistency_sample(&network, inputs.noises, &times)
+        let sides = [inputs.condition, inputs.guidance, inputs.context, inputs.present];
+        let arrays = sides.into_iter().chain(inputs.noises).map(|x| x.to_dtype(self.precision.arithmetic()));
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        let sampled = self.worker.run(Work::Sample(inputs.noises.len()), &arrays, |arrays| match arrays {
+            [condition, guidance, context, present, noises @ ..] => {
+                let context = self.generator.encode_context(&(context / SD)?, present, &present.zeros_like()?)?;
+                let network =
+                    Conditioned { generator: &self.generator, condition, guidance: Some(guidance), context: &context };
+                let times = consistency_times(noises.len(), self.spec.sampler.t_mid);
+                Ok(vec![consistency_sample(&network, noises, &times)?])
+            }
+            _ => bail!("a chunk's inputs are missing"),
+        })?;
+        single(sampled)?.to_dtype(DType::F32)
     }
 
     /// The decoder's state before the first chunk of a stream.
     pub fn start_decoder(&self) -> Result<DecoderState> {
-        self.decoder.start(1, DType::F32, &self.device)
+        self.decoder.start(1, self.precision.dtype(), &Device::Cpu)
     }
 
     /// Decodes a batch of chunks to spectrogram frames, for every stream (8 chunk_frames, FRAME_VALUES) row-major.
     pub fn decode(&self, latents: &Tensor, state: &mut DecoderState) -> Result<Vec<Vec<f32>>> {
-        let raw = (latents / SD)?.broadcast_mul(&self.latent_std)?.broadcast_add(&self.latent_mean)?;
-        let frames = self.decoder.step(&raw, state)?.flatten_from(1)?.to_vec2::<f32>()?;
+        let mut arrays = vec![latents.to_dtype(self.precision.arithmetic())?];
+        arrays.extend_from_slice(state.arrays());
+        let mut decoded = self.worker.run(Work::Decode(latents.dim(1)?), &arrays, |arrays| {
+            let [latents, pasts @ ..] = arrays else { bail!("a chunk's latents are missing") };
+            let raw = (latents / SD)?.broadcast_mul(&self.latent_std)?.broadcast_add(&self.latent_mean)?;
+            let mut state = DecoderState::of_arrays(pasts);
+            let frames = self.decoder.step(&raw.to_dtype(self.precision.dtype())?, &mut state)?;
+            Ok([&[frames], state.arrays()].concat())
+        })?;
+        let pasts = decoded.split_off(1);
+        *state = DecoderState::of_arrays(&pasts);
+        let frames = single(decoded)?.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
         let denormalised = |frames: Vec<f32>| frames.into_iter().enumerate().map(|(i, x)| denormalise(i, x)).collect();
         Ok(frames.into_iter().map(denormalised).collect())
     }
 }
 
+fn single(mut arrays: Vec<Tensor>) -> Result<Tensor> {
+    match arrays.pop() {
+        Some(array) => Ok(array),
+        None => bail!("the networks gave nothing"),
+    }
+}
+
 /// Mean and standard deviation of the latent channels, (C) each.
-fn latent_statistics(spec: &ModelSpec, params: &mut Params) -> Result<(Tensor, Tensor)> {
+fn latent_statistics(spec: &ModelSpec, params: &mut Params, arithmetic: DType) -> Result<(Tensor, Tensor)> {
     let channels = spec.codec.latent_channels;
     let mut scope = params.detached();
     let mut scope = scope.at("latent");
-    Ok((scope.get("mean", channels, Init::Constant(0.0))?, scope.get("std", channels, Init::Constant(1.0))?))
+    let (mean, std) =
+        (scope.get("mean", channels, Init::Constant(0.0))?, scope.get("std", channels, Init::Constant(1.0))?);
+    Ok((mean.to_dtype(arithmetic)?, std.to_dtype(arithmetic)?))
 }

@@ -4,13 +4,16 @@ mod conditioned;
 pub mod conditioning;
 pub mod frames;
 mod loaded;
+mod precision;
 pub mod spec;
 pub mod text;
 pub mod vocabulary;
 pub mod weights;
+mod work;
 
 pub use conditioned::Conditioned;
 pub use loaded::{ChunkInputs, Model};
+pub use precision::Precision;
 pub use spec::ModelSpec;
 
 use std::path::PathBuf;
@@ -41,5 +44,11 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong, naming the tensor.
         reason: String,
+    },
+    /// The device does not compute that way.
+    #[error("{precision} is for CUDA devices: the CPU computes in f32")]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
     },
 }

@@ -18,14 +18,20 @@ pub fn read(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Mod
 
 /// Reads a file's tensors as the f32 parameters of a network.
 pub fn read_params(path: &Path, device: &Device) -> Result<Params, ModelError> {
-    let tensors = read(path, device)?;
+    read_params_as(path, DType::F32, device)
+}
+
+/// Reads a file's tensors as the parameters of a network.
+pub fn read_params_as(path: &Path, dtype: DType, device: &Device) -> Result<Params, ModelError> {
+    // Checked before they go to the device.
+    let tensors = read(path, &Device::Cpu)?;
     if let Some(name) = tensors.iter().find_map(|(name, t)| (!all_finite(t)).then_some(name)) {
         return Err(ModelError::Weights {
             path: path.to_owned(),
             reason: format!("{name} has values that are not finite"),
         });
     }
-    Params::load(tensors, DType::F32, device)
+    Params::load(tensors, dtype, device)
         .map_err(|e| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) })
 }
 
@@ -45,7 +51,7 @@ pub fn write(path: &Path, tensors: &HashMap<String, Tensor>, dtype: DType) -> Re
     let failed = |e: candle_core::Error| ModelError::Weights { path: path.to_owned(), reason: first_line(&e) };
     let tensors = tensors
         .iter()
-        .map(|(name, t)| Ok((name.clone(), t.to_dtype(dtype)?.to_device(&Device::Cpu)?.contiguous()?)))
+        .map(|(name, t)| Ok((name.clone(), t.to_device(&Device::Cpu)?.to_dtype(dtype)?.contiguous()?)))
         .collect::<candle_core::Result<HashMap<_, _>>>()
         .map_err(failed)?;
     let bytes = safetensors::serialize(&tensors, None)

@@ -131,6 +131,16 @@ impl DecoderState {
         Ok(Self { pasts: pasts.collect::<Result<_>>()? })
     }
 
+    /// Its arrays, (B, 4, width) each.
+    pub fn arrays(&self) -> &[Tensor] {
+        &self.pasts
+    }
+
+    /// The state with these arrays.
+    pub fn of_arrays(pasts: &[Tensor]) -> Self {
+        Self { pasts: pasts.to_vec() }
+    }
+
     /// The state of one stream of a batch.
     pub fn of_stream(&self, index: usize) -> Result<Self> {
         Ok(Self { pasts: self.pasts.iter().map(|p| p.narrow(0, index, 1)?.copy()).collect::<Result<_>>()? })

@@ -10,7 +10,7 @@
 
 use super::layers::{EPS, Linear, Mlp, head_norm};
 use crate::ops::{Array, Init, Scope};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of the generator.
@@ -52,6 +52,7 @@ pub struct Generator {
     blocks: Vec<Block>,
     modulation: Modulation,
     output: Linear,
+    dtype: DType,
 }
 
 /// The context's keys and values in every block of the generator, (B, context_frames, width) each.
@@ -78,6 +79,7 @@ impl Generator {
             blocks: (0..c.blocks).map(|i| Block::new(&c, &mut scope.at("blocks").at(i))).collect::<Result<_>>()?,
             modulation: Modulation::new(&mut scope.at("modulation"), c.width)?,
             output: Linear::new(&mut scope.at("output"), c.width, c.latent_channels, 0.0)?,
+            dtype: scope.dtype(),
             config: c,
         })
     }
@@ -102,7 +104,8 @@ impl Generator {
     /// F(x / sd, t), shape of x.
     ///
     /// x is (B, chunk_frames, C), already divided by sd; t (B, 1) in radians; condition (B, condition_width), a row of
-    /// zeros being the null condition; guidance (B, 1), for a student.
+    /// zeros being the null condition; guidance (B, 1), for a student. With weights in bf16 the rest is f32: the network
+    /// rounds what it reads, but for the angles of its embeddings, and gives x's type back.
     pub fn forward<A: Array>(
         &self,
         x: &A,
@@ -113,24 +116,27 @@ impl Generator {
     ) -> Result<A> {
         let (batch, frames, _) = x.value().dims3()?;
         let width = self.config.width;
-        let mut embedding = self.time.forward(t)?.add(&A::constant(&self.condition.forward(condition)?))?;
+        let mut embedding =
+            self.time.forward(t)?.add(&A::constant(&self.condition.forward(&condition.to_dtype(self.dtype)?)?))?;
         if let Some(guidance) = guidance {
             embedding = embedding.add(&A::constant(&self.guidance.forward(guidance)?))?;
         }
         let embedding = embedding.rms_norm(EPS)?.silu()?;
 
         let position = self.position.narrow(0, 0, frames)?.broadcast_as((batch, frames, width))?.contiguous()?;
-        let mut h = self.input.forward(x)?.add(&A::constant(&position))?;
+        let mut h = self.input.forward(&x.to_dtype(self.dtype)?)?.add(&A::constant(&position))?;
         for (block, (keys, values)) in self.blocks.iter().zip(&context.layers) {
             h = block.forward(&h, &embedding, keys, values, self.config.heads)?;
         }
-        self.output.forward(&self.modulation.forward(&h, &embedding)?)
+        self.output.forward(&self.modulation.forward(&h, &embedding)?)?.to_dtype(x.value().dtype())
     }
 }
 
 /// A scalar (B, 1) as sines and cosines of frequencies from 1 down to 1/10 000, then two layers.
 struct ScalarEmbedding {
+    /// In at least single precision: they are angles when multiplied.
     frequencies: Tensor,
+    dtype: DType,
     hidden: Linear,
     out: Linear,
 }
@@ -139,8 +145,10 @@ impl ScalarEmbedding {
     fn new(scope: &mut Scope<'_>, width: usize, gain: f64) -> Result<Self> {
         let frequencies: Vec<f64> = (0..FREQUENCIES).map(|k| 1e4f64.powf(-(k as f64) / FREQUENCIES as f64)).collect();
         let frequencies = Tensor::from_vec(frequencies, (1, FREQUENCIES), &candle_core::Device::Cpu)?;
+        let angles = if scope.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         Ok(Self {
-            frequencies: frequencies.to_dtype(scope.dtype())?.to_device(scope.device())?,
+            frequencies: frequencies.to_dtype(angles)?.to_device(scope.device())?,
+            dtype: scope.dtype(),
             hidden: Linear::new(&mut scope.at("hidden"), 2 * FREQUENCIES, width, 1.0)?,
             out: Linear::without_bias(&mut scope.at("out"), width, width, gain)?,
         })
@@ -148,7 +156,7 @@ impl ScalarEmbedding {
 
     fn forward<A: Array>(&self, scalar: &A) -> Result<A> {
         let angles = scalar.linear(&self.frequencies, None)?;
-        let waves = A::cat(&[&angles.sin()?, &angles.cos()?], 1)?;
+        let waves = A::cat(&[&angles.sin()?, &angles.cos()?], 1)?.to_dtype(self.dtype)?;
         self.out.forward(&self.hidden.forward_silu(&waves)?)
     }
 }
@@ -217,6 +225,7 @@ impl Block {
 
 /// A small transformer over the context, the same for every time and condition.
 struct ContextEncoder {
+    dtype: DType,
     input: Linear,
     position: Tensor,
     blocks: Vec<ContextBlock>,
@@ -249,6 +258,7 @@ impl ContextEncoder {
         };
         let blocks = (0..config.context_blocks).map(block).collect::<Result<_>>()?;
         Ok(Self {
+            dtype: scope.dtype(),
             blocks,
             // Two more inputs than channels: whether the frame is there, and how noisy it is.
             input: Linear::new(&mut scope.at("input"), config.latent_channels + 2, width, 1.0)?,
@@ -260,7 +270,7 @@ impl ContextEncoder {
     fn forward(&self, latents: &Tensor, present: &Tensor, noise: &Tensor) -> Result<Tensor> {
         let (batch, frames, _) = latents.dims3()?;
         let seen = latents.broadcast_mul(present)?;
-        let input = Tensor::cat(&[&seen, present, &(noise * present)?], 2)?;
+        let input = Tensor::cat(&[&seen, present, &(noise * present)?], 2)?.to_dtype(self.dtype)?;
         let position = self.position.broadcast_as((batch, frames, self.position.dim(1)?))?.contiguous()?;
         let mut x = (self.input.forward(&input)? + position)?;
         for block in &self.blocks {

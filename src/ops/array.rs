@@ -2,7 +2,7 @@
 
 use super::linear::Follow;
 use super::{Weight, attention, conv, linear, norm_modulate, rms_norm, silu};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// An array with the operations the networks use; see the crate's op layer for each one's equation.
 ///
@@ -42,6 +42,8 @@ pub trait Array: Clone {
     /// `rms(x) scale + shift` with one scale and shift `(B, C)` for all times of a sample.
     fn norm_modulate(&self, scale: &Self, shift: &Self, eps: f64) -> Result<Self>;
 
+    /// The same elements, rounded to another element type.
+    fn to_dtype(&self, dtype: DType) -> Result<Self>;
     /// The same elements in another shape.
     fn reshape(&self, shape: &[usize]) -> Result<Self>;
     /// `length` entries from `start` of one dimension.
@@ -98,6 +100,9 @@ impl Array for Tensor {
     }
     fn norm_modulate(&self, scale: &Self, shift: &Self, eps: f64) -> Result<Self> {
         norm_modulate::norm_modulate(self, scale, shift, eps)
+    }
+    fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        Tensor::to_dtype(self, dtype)
     }
     fn reshape(&self, shape: &[usize]) -> Result<Self> {
         Tensor::reshape(self, shape)

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 /// Attention of `heads` heads.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let size = Size::of(q.shape(), k.shape(), v.shape(), heads)?;
+    on_cuda!(q => super::cuda::attention(q, k, v, heads)?.map_or_else(|| reference(q, k, v, heads), Ok));
     if q.device().is_cpu() {
         q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention { size })
     } else {
@@ -24,6 +25,10 @@ pub fn attention_jvp(qkv: [&Tensor; 3], tangents: [&Tensor; 3], heads: usize) ->
     let [q, k, v] = qkv;
     let [dq, dk, dv] = tangents;
     let size = Size::of(q.shape(), k.shape(), v.shape(), heads)?;
+    on_cuda!(q => {
+        let fused = super::cuda::attention_jvp(qkv, tangents, heads)?;
+        fused.map_or_else(|| reference_jvp(qkv, tangents, heads), Ok)
+    });
     if !q.device().is_cpu() {
         return reference_jvp(qkv, tangents, heads);
     }

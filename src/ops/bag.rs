@@ -12,6 +12,7 @@ pub fn bag_mean(table: &Tensor, bags: &Arc<[Vec<u32>]>) -> Result<Tensor> {
     if let Some(out) = bags.iter().flatten().find(|&&i| i as usize >= rows) {
         bail!("bag_mean: row {out} of a table of {rows}");
     }
+    on_cuda!(table => super::cuda::bag_mean(table, bags));
     if table.device().is_cpu() {
         return table.contiguous()?.apply_op1(BagMean { bags: bags.clone() });
     }

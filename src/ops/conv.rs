@@ -11,6 +11,7 @@ pub fn depthwise(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     if width != channels || kernel == 0 || length < kernel {
         bail!("depthwise: input {:?} does not fit kernel {:?}", x.shape(), w.shape());
     }
+    on_cuda!(x => super::cuda::depthwise(x, w));
     if x.device().is_cpu() { x.contiguous()?.apply_op2(&w.contiguous()?, Depthwise) } else { reference(x, w) }
 }
 

@@ -7,7 +7,7 @@
 use super::array::Array;
 use super::linear::{Follow, project};
 use super::{Weight, attention, conv, linear, norm_modulate, rms_norm, silu};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// A value and its tangent, of the same shape. No tangent means an exact zero, and its arithmetic is skipped.
 #[derive(Clone, Debug)]
@@ -120,6 +120,9 @@ impl Array for Dual {
         }
         let tangent = norm_modulate::norm_modulate_jvp(&self.value, &scale.value, tangents, eps)?;
         Ok(Self { value, tangent: Some(tangent) })
+    }
+    fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        self.linearly(|x| x.to_dtype(dtype))
     }
     fn reshape(&self, shape: &[usize]) -> Result<Self> {
         self.linearly(|x| x.reshape(shape))

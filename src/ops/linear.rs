@@ -24,6 +24,8 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
             x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, Linear)?
         }
         None if x.device().is_cpu() => x.contiguous()?.apply_op2(&w.contiguous()?, Linear)?,
+        #[cfg(feature = "cuda")]
+        Some(b) if x.device().is_cuda() => super::cuda::add(&x.matmul(w)?, b, None)?,
         Some(b) => x.matmul(w)?.broadcast_add(b)?,
         None => x.matmul(w)?,
     };
@@ -44,6 +46,14 @@ pub enum Follow<'a> {
 /// `x W + b` with any weight, and what follows.
 pub fn project(x: &Tensor, weight: &Weight, b: Option<&Tensor>, follow: Follow<'_>) -> Result<Tensor> {
     match weight {
+        #[cfg(feature = "cuda")]
+        Weight::Tensor(w) if x.device().is_cuda() => match (b, follow) {
+            (Some(b), Follow::Silu) => super::cuda::bias_silu(&linear(x, w, None)?, b),
+            (Some(b), Follow::Add(other)) => super::cuda::add(&linear(x, w, None)?, b, Some(other)),
+            (None, Follow::Silu) => silu(&linear(x, w, None)?),
+            (None, Follow::Add(other)) => other + linear(x, w, None)?,
+            (b, Follow::Keep) => linear(x, w, b),
+        },
         Weight::Tensor(w) => {
             let y = linear(x, w, b)?;
             match follow {

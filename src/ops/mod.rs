@@ -6,15 +6,27 @@
 //!
 //! Why a layer of our own: candle 0.11 has fused ops that cut the gradient silently and batched convolutions that are
 //! wrong, and its element-wise ops run on one thread. Each op here is one file with its fused CPU kernel, its
-//! derivative, and a composed reference of plain candle ops, which other devices run and tests compare with.
+//! derivative, and a composed reference of plain candle ops, which tests compare with. On a CUDA device it calls `cuda`.
 //! Weights are rank 2, `(in, out)`; a convolution is a sum of shifted slices. A [`Weight`] that never changes is laid
 //! out once for the product of `gemm`; one that learns is multiplied by the gemm crate (`product`). `simd` chooses vector
 //! instructions when the program runs.
+
+/// Returns `$there` from the calling function if the array `$x` is on a CUDA device.
+macro_rules! on_cuda {
+    ($x:expr => $there:expr) => {
+        #[cfg(feature = "cuda")]
+        if $x.device().is_cuda() {
+            return $there;
+        }
+    };
+}
 
 mod array;
 mod attention;
 mod bag;
 mod conv;
+#[cfg(any(feature = "cuda", all(test, feature = "cuda-emulation")))]
+mod cuda;
 mod dual;
 mod fast;
 mod gemm;
@@ -33,6 +45,8 @@ mod weight;
 
 pub use array::Array;
 pub use bag::bag_mean;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::optimiser;
 pub use dual::Dual;
 pub use params::{Init, Params, Scope};
 pub use weight::Weight;

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 /// `rms(x) scale + shift`, scale and shift repeated over time.
 pub fn norm_modulate(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<Tensor> {
     check(x, scale, shift)?;
+    on_cuda!(x => super::cuda::norm_modulate(x, scale, shift, eps));
     if x.device().is_cpu() {
         x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, NormModulate { eps })
     } else {
@@ -29,6 +30,7 @@ pub fn norm_modulate_jvp(
     [dx, dscale, dshift]: [Option<&Tensor>; 3],
     eps: f64,
 ) -> Result<Tensor> {
+    on_cuda!(x => super::cuda::norm_modulate_jvp(x, scale, [dx, dscale, dshift], eps));
     let still = |like: &Tensor, tangent: Option<&Tensor>| tangent.map_or_else(|| like.zeros_like(), |t| t.contiguous());
     let (dx, dscale, dshift) = (still(x, dx)?, still(scale, dscale)?, still(scale, dshift)?);
     if !x.device().is_cpu() {

@@ -38,7 +38,7 @@ impl Params {
     pub fn load(tensors: impl IntoIterator<Item = (String, Tensor)>, dtype: DType, device: &Device) -> Result<Self> {
         let vars = tensors
             .into_iter()
-            .map(|(name, t)| Ok((name, Var::from_tensor(&t.to_device(device)?.to_dtype(dtype)?.contiguous()?)?)))
+            .map(|(name, t)| Ok((name, Var::from_tensor(&t.to_dtype(dtype)?.to_device(device)?.contiguous()?)?)))
             .collect::<Result<_>>()?;
         Ok(Self { vars, device: device.clone(), dtype, seed: None })
     }

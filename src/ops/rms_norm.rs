@@ -8,11 +8,13 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail}
 
 /// Normalises each row of the last dimension to root-mean-square 1.
 pub fn rms_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
+    on_cuda!(x => super::cuda::rms_norm(x, eps));
     if x.device().is_cpu() { x.contiguous()?.apply_op1(RmsNorm { eps }) } else { reference(x, eps) }
 }
 
 /// The derivative of [`rms_norm`] at `x` applied to `dx`.
 pub fn rms_norm_jvp(x: &Tensor, dx: &Tensor, eps: f64) -> Result<Tensor> {
+    on_cuda!(x => super::cuda::rms_norm_jvp(x, dx, eps));
     if !x.device().is_cpu() {
         let r = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
         let inner = (x * dx)?.mean_keepdim(D::Minus1)?;

@@ -5,11 +5,13 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// `x s(x)`, any shape.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
+    on_cuda!(x => super::cuda::silu(x));
     if x.device().is_cpu() { x.contiguous()?.apply_op1(Silu) } else { reference(x) }
 }
 
 /// The derivative of [`silu`] at `x` applied to `dx`: its tangent, and (being element-wise) its gradient too.
 pub fn silu_jvp(x: &Tensor, dx: &Tensor) -> Result<Tensor> {
+    on_cuda!(x => super::cuda::silu_jvp(x, dx));
     if !x.device().is_cpu() {
         let s = logistic(x)?;
         let slope = (&s * ((x * s.affine(-1.0, 1.0)?)? + 1.0)?)?;
@@ -45,11 +47,16 @@ struct Silu;
 impl Silu {
     fn run<T: Real>(x: &[T]) -> Vec<T> {
         let mut out = vec![T::ZERO; x.len()];
-        for_rows(&mut out, 1, #[inline(always)] |start, out| {
-            for (y, &x) in out.iter_mut().zip(&x[start..]) {
-                *y = x / (T::ONE + Real::exp(-x));
-            }
-        });
+        for_rows(
+            &mut out,
+            1,
+            #[inline(always)]
+            |start, out| {
+                for (y, &x) in out.iter_mut().zip(&x[start..]) {
+                    *y = x / (T::ONE + Real::exp(-x));
+                }
+            },
+        );
         out
     }
 }

@@ -147,6 +147,11 @@ impl AdamW {
             pairs.par_iter().try_for_each(on_cpu)?;
             return Ok(Step { gradient_norm, applied: true });
         }
+        #[cfg(feature = "cuda")]
+        if pairs.iter().all(|(slot, _)| slot.var.device().is_cuda()) {
+            on_cuda(&pairs, coefficients)?;
+            return Ok(Step { gradient_norm, applied: true });
+        }
         let grads: std::collections::HashMap<_, _> =
             pairs.into_iter().map(|(slot, grad)| (slot.var.id(), grad)).collect();
         for slot in &mut self.slots {
@@ -165,12 +170,17 @@ fn norm<'a>(grads: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
     for grad in grads {
         match &*grad.storage_and_layout().0 {
             Storage::Cpu(_) => total += for_real!(grad.dtype(), T => squares::<T>(grad)?),
-            _ => elsewhere.push(grad.sqr()?.sum_all()?.to_dtype(candle_core::DType::F64)?),
+            _ => elsewhere.push(grad),
         }
+    }
+    #[cfg(feature = "cuda")]
+    if elsewhere.iter().all(|x| x.device().is_cuda()) {
+        return Ok((total + crate::ops::optimiser::squares(&elsewhere)?).sqrt());
     }
     if !elsewhere.is_empty() {
         // One transfer from the device, whatever the number of parameters.
-        total += Tensor::stack(&elsewhere, 0)?.sum_all()?.to_scalar::<f64>()?;
+        let squares = elsewhere.iter().map(|x| x.sqr()?.sum_all()?.to_dtype(candle_core::DType::F64));
+        total += Tensor::stack(&squares.collect::<Result<Vec<_>>>()?, 0)?.sum_all()?.to_scalar::<f64>()?;
     }
     Ok(total.sqrt())
 }
@@ -219,6 +229,22 @@ fn fused<T: Real>(slot: &Slot, grad: &Tensor, c: Coefficients) -> Result<()> {
             })
         })
     })
+}
+
+/// The same update in one launch for all parameters.
+#[cfg(feature = "cuda")]
+fn on_cuda(pairs: &[(&Slot, Tensor)], coefficients: impl Fn(usize) -> Coefficients) -> Result<()> {
+    use crate::ops::optimiser::{Scalars, Update, adamw};
+    let updates = pairs.iter().map(|(slot, gradient)| Update {
+        parameter: &slot.var,
+        first: &slot.first,
+        second: &slot.second,
+        gradient,
+        keep: coefficients(gradient.rank()).keep,
+    });
+    let Coefficients { beta1, beta2, eps, clip, rate, root_correction, .. } = coefficients(0);
+    let scalars = Scalars { beta1, beta2, eps, clip, rate, root_correction };
+    adamw(&updates.collect::<Vec<_>>(), scalars)
 }
 
 /// The same update out of tensor operations, for any device.

@@ -81,6 +81,11 @@ impl Ema {
     pub fn update(&mut self) -> Result<()> {
         self.updates += 1;
         let beta = (1.0 - 1.0 / self.updates as f64).powf(self.gamma + 1.0);
+        #[cfg(feature = "cuda")]
+        if self.vars.iter().all(|(_, var)| var.device().is_cuda()) {
+            let pairs = self.averages.iter().zip(&self.vars).map(|(average, (_, var))| (average, var.as_tensor()));
+            return crate::ops::optimiser::average(&pairs.collect::<Vec<_>>(), beta);
+        }
         let pairs: Vec<_> = self.vars.iter().zip(&mut self.averages).collect();
         pairs.into_par_iter().try_for_each(|((_, var), average)| match var.device() {
             Device::Cpu => for_real!(var.dtype(), T => lerp::<T>(average, var, beta)),
