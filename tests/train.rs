@@ -8,7 +8,7 @@ use candle_core::Device;
 use twostep::model::Model;
 
 fn train(work: &Path, stage: &str, more: &[&str]) -> Output {
-    let base = ["train", stage, "--clips", "3", "--clip-seconds", "3.5", "--batch", "4", "--device", "cpu", "--work"];
+    let base = ["train", stage, "--batch", "4", "--device", "cpu", "--work"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostep"));
     command.env("TWOSTEP_LOG", "warn").args(base).arg(work).args(more).output().unwrap()
 }
@@ -19,7 +19,7 @@ fn trained(work: &Path, stage: &str, more: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-const CODEC: [&str; 4] = ["--size", "tiny", "--kinds", "rain,bells"];
+const CODEC: [&str; 8] = ["--size", "tiny", "--kinds", "rain,bells", "--clips", "3", "--clip-seconds", "3.5"];
 
 #[test]
 fn three_stages_make_a_model() {

@@ -11,7 +11,7 @@ use crate::nets::codec::{Decoder, DecoderState};
 use crate::nets::generator::Generator;
 use crate::nets::text::{TextEncoder, Words};
 use crate::ops::{Init, Params};
-use crate::scm::sampler::{consistency_sample, consistency_times};
+use crate::scm::sampler::{SamplerKind, few_step_sample};
 use crate::scm::trigflow::SD;
 use candle_core::{DType, Device, Result, Tensor};
 use std::path::Path;
@@ -100,11 +100,15 @@ impl Model {
     /// Takes another time for the second step, for searching the best one.
     ///
     /// # Errors
-    /// When it is not a time between 0 and pi/2.
+    /// When it is not a time between 0 and pi/2, or the student was distilled for the time it has.
     pub fn set_t_mid(&mut self, t_mid: f64) -> std::result::Result<(), ModelError> {
+        let refused = |reason| ModelError::Spec { path: super::spec::FILE.into(), reason };
         let mut spec = self.spec.clone();
+        if spec.sampler.kind == SamplerKind::Segments && t_mid != spec.sampler.t_mid {
+            return Err(refused(format!("sampler.t_mid is {}, which it was distilled for", spec.sampler.t_mid)));
+        }
         spec.sampler.t_mid = t_mid;
-        spec.check().map_err(|reason| ModelError::Spec { path: super::spec::FILE.into(), reason })?;
+        spec.check().map_err(refused)?;
         self.spec = spec;
         Ok(())
     }
@@ -139,16 +143,17 @@ impl Model {
 
     /// Samples the latents of a batch of chunks, (B, chunk_frames, C), with as many steps as there are noises.
     pub fn sample(&self, inputs: &ChunkInputs<'_>) -> Result<Tensor> {
-        let noise_level = inputs.present.zeros_like()?;
+        let sampler = self.spec.sampler;
+        let noise_level = inputs.present.affine(0.0, sampler.context_noise)?;
         let context = self.generator.encode_context(&(inputs.context / SD)?, inputs.present, &noise_level)?;
-        let network = Conditioned {
+        let toward = |end| Conditioned {
             generator: &self.generator,
             condition: inputs.condition,
             guidance: Some(inputs.guidance),
+            end,
             context: &context,
         };
-        let times = consistency_times(inputs.noises.len(), self.spec.sampler.t_mid);
-        consistency_sample(&network, inputs.noises, &times)
+        few_step_sample(sampler.kind, sampler.t_mid, toward, inputs.noises)
     }
 
     /// The decoder's state before the first chunk of a stream.
