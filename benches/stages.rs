@@ -65,7 +65,7 @@ fn networks(c: &mut Criterion) -> anyhow::Result<()> {
         let [x, t] = [normal(&[batch, frames, channels])?, normal(&[batch, 1])?];
         let [condition, guidance] = [normal(&[batch, spec.generator.condition_width])?, normal(&[batch, 1])?];
         time(&mut group, "generator step", batch, || {
-            Ok(generator.forward(&x, &t, &condition, Some(&guidance), &context)?)
+            Ok(generator.forward(&x, &t, &condition, Some(&guidance), None, &context)?)
         })?;
 
         let mut state = decoder.start(batch, DType::F32, &Device::Cpu)?;

@@ -6,9 +6,10 @@ use std::process::{Command, Output};
 
 use candle_core::Device;
 use twostep::model::Model;
+use twostep::scm::sampler::SamplerKind;
 
 fn train(work: &Path, stage: &str, more: &[&str]) -> Output {
-    let base = ["train", stage, "--clips", "3", "--clip-seconds", "3.5", "--batch", "4", "--device", "cpu", "--work"];
+    let base = ["train", stage, "--batch", "4", "--device", "cpu", "--work"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_twostep"));
     command.env("TWOSTEP_LOG", "warn").args(base).arg(work).args(more).output().unwrap()
 }
@@ -19,7 +20,7 @@ fn trained(work: &Path, stage: &str, more: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-const CODEC: [&str; 4] = ["--size", "tiny", "--kinds", "rain,bells"];
+const CODEC: [&str; 8] = ["--size", "tiny", "--kinds", "rain,bells", "--clips", "3", "--clip-seconds", "3.5"];
 
 #[test]
 fn three_stages_make_a_model() {
@@ -27,7 +28,8 @@ fn three_stages_make_a_model() {
     let (work, out) = (folder.path().join("work"), folder.path().join("model"));
     trained(&work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
     trained(&work, "teacher", &["--steps", "3"]);
-    trained(&work, "student", &["--steps", "3", "--out", out.to_str().unwrap()]);
+    let student = ["--steps", "3", "--objective", "ms-scd", "--rollout", "1", "--out", out.to_str().unwrap()];
+    trained(&work, "student", &student);
     for stage in ["codec", "teacher", "student"] {
         let log = std::fs::read_to_string(work.join(stage).join("log.csv")).unwrap();
         assert!(log.starts_with("step,samples,seconds") && log.lines().count() == 2, "{log}");
@@ -36,16 +38,19 @@ fn three_stages_make_a_model() {
     let model = Model::load(&out, &Device::Cpu).unwrap();
     let stages: Vec<&str> = model.spec().training.iter().map(|stage| stage.stage.as_str()).collect();
     assert_eq!(stages, ["codec", "teacher", "student"]);
+    assert_eq!(model.spec().sampler.kind, SamplerKind::Segments);
     assert!(model.spec().training.iter().all(|stage| stage.steps == 3 && stage.samples == 12));
     let wav = folder.path().join("x.wav");
-    let made = Command::new(env!("CARGO_BIN_EXE_twostep"))
-        .args(["generate", "rain", "--seconds", "2", "--device", "cpu", "--model"])
-        .arg(&out)
-        .arg("--out")
-        .arg(&wav)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for steps in ["1", "2", "4"] {
+        let made = Command::new(env!("CARGO_BIN_EXE_twostep"))
+            .args(["generate", "rain", "--seconds", "2", "--device", "cpu", "--steps", steps, "--model"])
+            .arg(&out)
+            .arg("--out")
+            .arg(&wav)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
 }
 
 #[test]
@@ -71,6 +76,7 @@ fn errors_are_clear() {
         String::from_utf8(done.stderr).unwrap()
     };
     assert!(said("codec", &["--kinds", "rain,unicorn"]).contains("unicorn"));
+    assert!(said("student", &["--objective", "magic", "--out", "x"]).contains("ms-scd"));
     assert!(said("codec", &["--size", "huge"]).contains("--size huge"));
     assert!(said("teacher", &["--steps", "1"]).contains("model.json"));
     assert!(said("codec", &[&CODEC[..], &["--steps", "0"]].concat()).contains("steps"));

@@ -29,9 +29,7 @@ fn parts(batch: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// A network on its parts of a batch; a single part's products use all threads.
-fn in_parts(
-    mut parts: Vec<Box<dyn FnMut() -> candle_core::Result<Tensor> + Send>>,
-) -> anyhow::Result<Run> {
+fn in_parts(mut parts: Vec<Box<dyn FnMut() -> candle_core::Result<Tensor> + Send>>) -> anyhow::Result<Run> {
     Ok(Box::new(move || {
         let outputs: candle_core::Result<Vec<Tensor>> = match &mut parts[..] {
             [one] => Ok(vec![one()?]),
@@ -85,7 +83,7 @@ pub fn generator(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
         let (x, t, condition, guidance) = (x?, t?, condition?, guidance?);
         let generator = generator.clone();
         let cache = generator.encode_context(&context?, &present?, &noise?)?;
-        Ok(Box::new(move || generator.forward(&x, &t, &condition, Some(&guidance), &cache)) as _)
+        Ok(Box::new(move || generator.forward(&x, &t, &condition, Some(&guidance), None, &cache)) as _)
     };
     in_parts(parts(all[0].dim(0)?).map(part).collect::<anyhow::Result<_>>()?)
 }

@@ -5,14 +5,14 @@ use super::{Arrays, Inputs, Run, networks};
 use candle_core::{DType, Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use twostep::model::{Conditioned, ModelSpec};
 use twostep::nets::codec::{Decoder, Encoder};
 use twostep::nets::generator::Generator;
 use twostep::nets::text::TextEncoder;
 use twostep::ops::Params;
+use twostep::scm::distill::{self, Points};
 use twostep::scm::trigflow::{SD, diffusion_loss, noised};
-use twostep::scm::{Guided, Network, distill};
+use twostep::scm::{Guided, Network};
 use twostep::train::TrainError;
 use twostep::train::adamw::{AdamW, AdamWOptions};
 use twostep::train::gradient::gradient;
@@ -41,23 +41,25 @@ fn trainable(model: &Path, parts: &[&str]) -> anyhow::Result<Params> {
     Ok(params)
 }
 
-/// An objective on one batch, of which each call takes the next part.
+/// An objective on one batch; a part is named by its first sample.
 struct Fixed<F> {
-    calls: AtomicUsize,
-    parts: usize,
-    batch: usize,
+    size: usize,
     loss: F,
 }
 
 impl<F: Fn(usize, usize) -> candle_core::Result<Tensor> + Sync> Objective for Fixed<F> {
+    type Batch = usize;
+
     fn name(&self) -> &str {
         "fixed batch"
     }
 
-    fn loss(&self, _: u64, _: &mut ChaCha8Rng) -> Result<Report, TrainError> {
-        let part = self.calls.fetch_add(1, Ordering::Relaxed) % self.parts;
-        let size = self.batch / self.parts;
-        Ok(Report { loss: (self.loss)(part * size, size)?, samples: size, metrics: vec![] })
+    fn draw(&self, _: &mut ChaCha8Rng) -> Result<usize, TrainError> {
+        Ok(0)
+    }
+
+    fn loss(&self, _: u64, start: usize) -> Result<Report, TrainError> {
+        Ok(Report { loss: (self.loss)(start, self.size)?, samples: self.size, metrics: vec![] })
     }
 }
 
@@ -68,13 +70,15 @@ fn step(
     clip: f64,
     loss: impl Fn(usize, usize) -> candle_core::Result<Tensor> + Sync + 'static,
 ) -> anyhow::Result<Run> {
-    let (parts, batch) = (inputs.get("parts")?.to_vec1::<f32>()?[0] as usize, inputs.get("batch")?.to_vec1::<f32>()?);
-    let objective = Fixed { calls: AtomicUsize::new(0), parts, batch: batch[0] as usize, loss };
+    let count = |name: &str| -> anyhow::Result<usize> { Ok(inputs.get(name)?.to_vec1::<f32>()?[0] as usize) };
+    let (parts, batch) = (count("parts")?, count("batch")?);
+    let objective = Fixed { size: batch / parts, loss };
     let vars: Vec<(String, Var)> = params.vars().map(|(name, var)| (name.to_owned(), var.clone())).collect();
     let options = AdamWOptions { beta1: 0.9, beta2: 0.99, clip: Some(clip), ..Default::default() };
     let mut adamw = AdamW::new(&vars, options)?;
     Ok(Box::new(move || {
-        let step = gradient(&objective, &vars, 1, adamw.updates(), parts)?;
+        let step =
+            gradient(&objective, &vars, adamw.updates(), (0..parts).map(|part| part * objective.size).collect())?;
         let norm = adamw.step(&step.grads, RATE)?.gradient_norm;
         Ok(networks::single(Tensor::new(&[step.loss as f32, norm as f32], &Device::Cpu)?))
     }))
@@ -105,7 +109,8 @@ pub fn teacher(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
         let [x0, z, t, context, present, noise, controls, keep] = &part[..] else { candle_core::bail!("eight inputs") };
         let condition = condition(&text, &texts[start..start + size], controls, keep)?;
         let context = generator.encode_context(context, present, noise)?;
-        let network = Conditioned { generator: &generator, condition: &condition, guidance: None, context: &context };
+        let network =
+            Conditioned { generator: &generator, condition: &condition, guidance: None, end: None, context: &context };
         Ok(diffusion_loss(&network, x0, z, t, &weight.forward(t)?)?.loss)
     })
 }
@@ -119,8 +124,8 @@ pub fn student(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let student = Generator::new(&spec.generator, &mut params.tracked().at("generator"))?;
     let still = Generator::new(&spec.generator, &mut params.detached().at("generator"))?;
     let weight = LogWeight::new(&mut params.tracked().at("weight"))?;
-    let teacher = Generator::new(&spec.generator, &mut frozen.detached().at("generator"))?;
-    let text = TextEncoder::new(&spec.text, &mut frozen.detached().at("text"))?;
+    let teacher = Generator::new(&spec.generator, &mut frozen.frozen().at("generator"))?;
+    let text = TextEncoder::new(&spec.text, &mut frozen.frozen().at("text"))?;
     let texts = inputs.texts()?;
     let names = ["x0", "z", "t", "context", "present", "noise", "controls", "keep", "guidance"];
     let given = names.map(|name| inputs.get(name)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
@@ -134,16 +139,24 @@ pub fn student(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
         let x = noised(x0, z, t)?;
 
         let (null, seen) = (condition.zeros_like()?, encode(&teacher)?);
-        let conditional = Conditioned { generator: &teacher, condition: &condition, guidance: None, context: &seen };
-        let unconditional = Conditioned { condition: &null, ..conditional };
+        let conditional =
+            Conditioned { generator: &teacher, condition: &condition, guidance: None, end: None, context: &seen };
+        let unconditional = Conditioned { condition: &null, end: None, ..conditional };
         let guided = Guided { conditional: &conditional, unconditional: &unconditional, scale: guidance };
         let dx_dt = (guided.forward(&(&x / SD)?, t)? * SD)?;
 
         let seen = encode(&still)?;
-        let frozen = Conditioned { generator: &still, condition: &condition, guidance: Some(guidance), context: &seen };
-        let tangent = distill::tangent(&frozen, &x, t, &dx_dt, 1.0)?;
+        let frozen = Conditioned {
+            generator: &still,
+            condition: &condition,
+            guidance: Some(guidance),
+            end: None,
+            context: &seen,
+        };
+        let tangent = distill::tangent(&frozen, &Points { x: &x, t, end: None, before: None, dx_dt: &dx_dt }, 1.0)?;
         let seen = encode(&student)?;
-        let output = Conditioned { generator: &student, context: &seen, ..frozen }.forward(&(&x / SD)?, t)?;
+        let output =
+            Conditioned { generator: &student, end: None, context: &seen, ..frozen }.forward(&(&x / SD)?, t)?;
         Ok(distill::loss(&output, &tangent.target()?, &weight.forward(t)?)?.loss)
     })
 }

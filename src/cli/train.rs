@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use twostep::corpus::{KINDS, kind_named};
 use twostep::model::spec::{SMALL, TINY};
+use twostep::scm::trigflow::t_max;
 use twostep::train::adamw::AdamWOptions;
+use twostep::train::data::DataOptions;
 use twostep::train::schedule::{Decay, Schedule};
-use twostep::train::stages::Stage;
+use twostep::train::stages::{Distillation, Stage};
+use twostep::train::times::Method;
 use twostep::train::trainer::{Options, Outcome, Summary};
 
 /// Options of `twostep train`.
@@ -35,6 +38,9 @@ enum StageName {
         /// Size of the networks: small (the default model's) or tiny (to try out the commands)
         #[arg(long, env = "TWOSTEP_SIZE", default_value = "small")]
         size: String,
+        /// Seconds a clip
+        #[arg(long, env = "TWOSTEP_CLIP_SECONDS", default_value_t = 6.0)]
+        clip_seconds: f64,
     },
     /// The latent diffusion model and the text encoder
     Teacher {
@@ -48,9 +54,20 @@ enum StageName {
         /// Folder of the finished model
         #[arg(long, env = "TWOSTEP_OUT")]
         out: PathBuf,
+        /// How to distil: scd (a consistency model), ms-scd (two segments) or dscd (like scd, by differences)
+        #[arg(long, env = "TWOSTEP_OBJECTIVE", default_value = "scd")]
+        objective: Method,
         /// The largest guidance scale to distil
         #[arg(long, env = "TWOSTEP_GUIDANCE_MAX", default_value_t = 3.0)]
         guidance_max: f64,
+        /// Time of the second step in radians: for ms-scd where the segments meet, 0.78 if not given; for the others
+        /// 1.1, and better searched after the training
+        #[arg(long, env = "TWOSTEP_T_MID")]
+        t_mid: Option<f64>,
+        /// Learn in contexts of up to so many chunks that the student made itself, against drift; to go on with once
+        /// the student is trained (--resume, with more --steps)
+        #[arg(long, env = "TWOSTEP_ROLLOUT", default_value_t = 0)]
+        rollout: usize,
     },
 }
 
@@ -71,12 +88,9 @@ struct Common {
     /// Learning rate of the plateau
     #[arg(long, env = "TWOSTEP_LR")]
     lr: Option<f64>,
-    /// Clips to synthesise as training data; the same for all stages
-    #[arg(long, env = "TWOSTEP_CLIPS", default_value_t = 2400)]
-    clips: usize,
-    /// Seconds a clip
-    #[arg(long, env = "TWOSTEP_CLIP_SECONDS", default_value_t = 6.0)]
-    clip_seconds: f64,
+    /// Clips to learn from: 2400 for the codec if not given, for the other stages as many as for the one before
+    #[arg(long, env = "TWOSTEP_CLIPS")]
+    clips: Option<usize>,
     /// Seed of data, initial weights and every random draw
     #[arg(long, env = "TWOSTEP_SEED", default_value_t = 1)]
     seed: u64,
@@ -90,19 +104,23 @@ struct Common {
     device: DeviceArg,
 }
 
-/// A stage's habits: steps, batch, learning rate, beta1, clip of the gradient norm.
+/// Clips of the corpus that the codec learns from.
+const CLIPS: usize = 2400;
+
+/// A stage's habits: steps, samples a step, learning rate, clip of the gradient norm, relative width of the average.
 struct Habits {
     steps: u64,
     batch: usize,
     lr: f64,
     clip: f64,
+    sigma_rel: f64,
 }
 
 impl Train {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         match self.stage {
-            StageName::Codec { common, kinds, name, size } => {
+            StageName::Codec { common, kinds, name, size, clip_seconds } => {
                 let kinds = match kinds.is_empty() {
                     true => (0..KINDS.len()).collect(),
                     false => kinds
@@ -117,20 +135,31 @@ impl Train {
                     "tiny" => TINY,
                     other => anyhow::bail!("--size {other}: must be small or tiny"),
                 };
-                let habits = Habits { steps: 3000, batch: 16, lr: 1e-3, clip: 1.0 };
-                common.run(habits, |stage| stage.codec(&name, sizes, &kinds))
+                if !(3.5..=60.0).contains(&clip_seconds) {
+                    anyhow::bail!("--clip-seconds {clip_seconds}: must be 3.5 to 60 (a context and a chunk are 3.1 s)");
+                }
+                let clips = common.clips.unwrap_or(CLIPS);
+                let data = DataOptions { kinds, clips, seconds: clip_seconds, seed: common.seed };
+                let habits = Habits { steps: 3000, batch: 16, lr: 1e-3, clip: 1.0, sigma_rel: 0.1 };
+                common.run(habits, |stage| stage.codec(&name, sizes, &data))
             }
             StageName::Teacher { common } => {
-                let habits = Habits { steps: 6000, batch: 64, lr: 1e-3, clip: 1.0 };
-                common.run(habits, |stage| stage.teacher())
+                let habits = Habits { steps: 6000, batch: 64, lr: 1e-3, clip: 1.0, sigma_rel: 0.1 };
+                let clips = common.clips;
+                common.run(habits, |stage| stage.teacher(clips))
             }
-            StageName::Student { common, out, guidance_max } => {
+            StageName::Student { common, out, objective: method, guidance_max, t_mid, rollout: roll_out } => {
                 if !(guidance_max.is_finite() && guidance_max >= 1.0) {
                     anyhow::bail!("--guidance-max {guidance_max}: must be at least 1");
                 }
+                let t_mid = t_mid.unwrap_or(method.t_mid());
+                if !(t_mid > 0.0 && t_mid < t_max()) {
+                    anyhow::bail!("--t-mid {t_mid}: must be between 0 and {:.4}", t_max());
+                }
                 // The tangent's norm bounds the gradient already: this clip is for accidents only.
-                let habits = Habits { steps: 3000, batch: 64, lr: 2e-4, clip: 100.0 };
-                common.run(habits, |stage| stage.student(&out, guidance_max))
+                let habits = Habits { steps: 3000, batch: 64, lr: 2e-4, clip: 100.0, sigma_rel: 0.05 };
+                let (clips, ask) = (common.clips, Distillation { method, t_mid, guidance_max, roll_out });
+                common.run(habits, |stage| stage.student(&out, clips, &ask))
             }
         }
     }
@@ -142,8 +171,8 @@ impl Common {
         habits: Habits,
         run: impl FnOnce(&Stage<'_>) -> Result<Summary, twostep::train::StageError>,
     ) -> anyhow::Result<()> {
-        if self.clips == 0 || !(3.5..=60.0).contains(&self.clip_seconds) {
-            anyhow::bail!("--clips must be at least 1 and --clip-seconds 3.5 to 60 (a context and a chunk are 3.1 s)");
+        if self.clips == Some(0) {
+            anyhow::bail!("--clips 0: must be at least 1");
         }
         let steps = self.steps.unwrap_or(habits.steps);
         let schedule = Schedule {
@@ -162,7 +191,7 @@ impl Common {
                 clip: Some(habits.clip),
                 ..Default::default()
             },
-            sigma_rel: 0.1,
+            sigma_rel: habits.sigma_rel,
             seed: self.seed,
             parts: self.parts,
             log_every: 25,
@@ -178,16 +207,7 @@ impl Common {
             anyhow::bail!("--batch {batch}: must be a multiple of --parts {}", self.parts);
         }
         let batch = batch / self.parts;
-        let stage = Stage {
-            work: &self.work,
-            clips: self.clips,
-            clip_seconds: self.clip_seconds,
-            batch,
-            options,
-            resume: self.resume,
-            device: &device,
-            stop: &stop,
-        };
+        let stage = Stage { work: &self.work, batch, options, resume: self.resume, device: &device, stop: &stop };
         let summary = run(&stage)?;
         let t = summary.timing;
         println!(

@@ -15,7 +15,7 @@ use crate::nets::codec::{Decoder, DecoderState};
 use crate::nets::generator::Generator;
 use crate::nets::text::{TextEncoder, Words};
 use crate::ops::{Init, Params};
-use crate::scm::sampler::{consistency_sample, consistency_times};
+use crate::scm::sampler::{SamplerKind, few_step_sample};
 use crate::scm::trigflow::SD;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::path::Path;
@@ -132,11 +132,15 @@ impl Model {
     /// Takes another time for the second step, for searching the best one.
     ///
     /// # Errors
-    /// When it is not a time between 0 and pi/2.
+    /// When it is not a time between 0 and pi/2, or the student was distilled for the time it has.
     pub fn set_t_mid(&mut self, t_mid: f64) -> std::result::Result<(), ModelError> {
+        let refused = |reason| ModelError::Spec { path: super::spec::FILE.into(), reason };
         let mut spec = self.spec.clone();
+        if spec.sampler.kind == SamplerKind::Segments && t_mid != spec.sampler.t_mid {
+            return Err(refused(format!("sampler.t_mid is {}, which it was distilled for", spec.sampler.t_mid)));
+        }
         spec.sampler.t_mid = t_mid;
-        spec.check().map_err(|reason| ModelError::Spec { path: super::spec::FILE.into(), reason })?;
+        spec.check().map_err(refused)?;
         self.spec = spec;
         // What is recorded has the old time in it.
         self.worker = Worker::new(self.worker.device());
@@ -187,13 +191,19 @@ impl Model {
         let sides = [inputs.condition, inputs.guidance, inputs.context, inputs.present];
         let arrays = sides.into_iter().chain(inputs.noises).map(|x| x.to_dtype(self.precision.arithmetic()));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        let sampler = self.spec.sampler;
         let sampled = self.worker.run(Work::Sample(inputs.noises.len()), &arrays, |arrays| match arrays {
             [condition, guidance, context, present, noises @ ..] => {
-                let context = self.generator.encode_context(&(context / SD)?, present, &present.zeros_like()?)?;
-                let network =
-                    Conditioned { generator: &self.generator, condition, guidance: Some(guidance), context: &context };
-                let times = consistency_times(noises.len(), self.spec.sampler.t_mid);
-                Ok(vec![consistency_sample(&network, noises, &times)?])
+                let noise_level = present.affine(0.0, sampler.context_noise)?;
+                let context = self.generator.encode_context(&(context / SD)?, present, &noise_level)?;
+                let toward = |end| Conditioned {
+                    generator: &self.generator,
+                    condition,
+                    guidance: Some(guidance),
+                    end,
+                    context: &context,
+                };
+                Ok(vec![few_step_sample(sampler.kind, sampler.t_mid, toward, noises)?])
             }
             _ => bail!("a chunk's inputs are missing"),
         })?;

@@ -238,8 +238,13 @@ mod tests {
         let context = generator.encode_context(&before, &flags, &flags.zeros_like()?)?;
         let (condition, guidance) =
             (normal(4, &[2, config.condition_width]), Tensor::ones((2, 1), DType::F64, &Device::Cpu)?);
-        let network =
-            Conditioned { generator: &generator, condition: &condition, guidance: Some(&guidance), context: &context };
+        let network = Conditioned {
+            generator: &generator,
+            condition: &condition,
+            guidance: Some(&guidance),
+            end: None,
+            context: &context,
+        };
         let times = consistency_times(2, spec.sampler.t_mid);
         let exact = consistency_sample(&network, &noises, &times)?;
         let latents = consistency_sample(&Rounded::<BF16>(network), &noises, &times)?;

@@ -6,6 +6,7 @@ use crate::audio::{FRAME_VALUES, HOP, SAMPLE_RATE};
 use crate::nets::codec::CodecConfig;
 use crate::nets::generator::GeneratorConfig;
 use crate::nets::text::TextConfig;
+use crate::scm::sampler::SamplerKind;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -56,12 +57,20 @@ pub struct KindSpec {
     pub prompt: String,
 }
 
-/// The consistency sampler's constants.
+/// How the student is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplerSpec {
-    /// Time of the second step, radians; searched after training.
+    /// Which sampler it was distilled for.
+    #[serde(default)]
+    pub kind: SamplerKind,
+    /// Time of the second step, radians: searched after training, but for a student distilled in segments, which was
+    /// trained for this one.
     pub t_mid: f64,
+    /// The share of noise that the generator is told is in its context, though there is none: the more, the less it
+    /// holds on to what it has made itself.
+    #[serde(default)]
+    pub context_noise: f64,
     /// Guidance scale when nobody asks for another.
     pub guidance: f64,
     /// The largest guidance scale it was distilled with; the smallest is 1.
@@ -74,6 +83,9 @@ pub struct SamplerSpec {
 pub struct StageSpec {
     /// "codec", "teacher" or "student".
     pub stage: String,
+    /// The student's objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<String>,
     /// Optimiser steps.
     pub steps: u64,
     /// Samples seen.
@@ -142,8 +154,15 @@ impl ModelSpec {
                 heads: 4,
                 blocks: sizes.blocks,
                 context_blocks: 2,
+                segments: false,
             },
-            sampler: SamplerSpec { t_mid: 1.1, guidance: 1.5, guidance_max: 3.0 },
+            sampler: SamplerSpec {
+                kind: SamplerKind::Consistency,
+                t_mid: 1.1,
+                context_noise: 0.0,
+                guidance: 1.5,
+                guidance_max: 3.0,
+            },
             training: vec![],
         }
     }
@@ -195,7 +214,13 @@ impl ModelSpec {
         if let Some((field, size)) = sizes.into_iter().find(|&(_, size)| size == 0 || size > 4096) {
             return Err(format!("{field} is {size}, out of 1..=4096"));
         }
-        let SamplerSpec { t_mid, guidance, guidance_max } = self.sampler;
+        let SamplerSpec { kind, t_mid, context_noise, guidance, guidance_max } = self.sampler;
+        if self.generator.segments != (kind == SamplerKind::Segments) {
+            return Err("sampler.kind and generator.segments do not belong together".to_owned());
+        }
+        if !(0.0..1.0).contains(&context_noise) {
+            return Err(format!("sampler.context_noise is {context_noise}, out of 0..1"));
+        }
         if !(t_mid > 0.0 && t_mid < std::f64::consts::FRAC_PI_2) {
             return Err(format!("sampler.t_mid is {t_mid}, out of 0..pi/2"));
         }
@@ -233,6 +258,8 @@ mod tests {
         };
         assert!(error(|s| s.hop = 256).contains("hop is 256"));
         assert!(error(|s| s.sampler.t_mid = 2.0).contains("sampler.t_mid"));
+        assert!(error(|s| s.sampler.context_noise = 1.5).contains("sampler.context_noise"));
+        assert!(error(|s| s.sampler.kind = SamplerKind::Segments).contains("generator.segments"));
         assert!(error(|s| s.generator.latent_channels = 9).contains("generator.latent_channels"));
         std::fs::write(folder.path().join(FILE), "{\"format\": 1").unwrap();
         assert!(ModelSpec::read(folder.path()).unwrap_err().to_string().contains("model.json"));

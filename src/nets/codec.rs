@@ -31,6 +31,14 @@ pub struct CodecConfig {
     pub decoder_blocks: usize,
 }
 
+impl CodecConfig {
+    /// How many latent frames around a latent frame the encoder looks at, to either side.
+    pub fn encoder_reach(&self) -> usize {
+        let frames = KERNEL / 2 * self.encoder_blocks;
+        KERNEL / 2 * self.encoder_blocks + frames.div_ceil(self.frames_per_latent.max(1))
+    }
+}
+
 /// `x + mlp(rms(depthwise(x)))`.
 struct Block {
     kernel: Tensor,

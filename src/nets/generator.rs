@@ -33,6 +33,9 @@ pub struct GeneratorConfig {
     pub blocks: usize,
     /// Blocks over the context.
     pub context_blocks: usize,
+    /// Whether it reads the time to jump to, as a student distilled in segments does.
+    #[serde(default)]
+    pub segments: bool,
 }
 
 /// A level of noise, pnorm's epsilon in the paper.
@@ -48,6 +51,7 @@ pub struct Generator {
     condition: Linear,
     time: ScalarEmbedding,
     guidance: ScalarEmbedding,
+    end: Option<ScalarEmbedding>,
     context: ContextEncoder,
     blocks: Vec<Block>,
     modulation: Modulation,
@@ -59,6 +63,13 @@ pub struct Generator {
 #[derive(Clone)]
 pub struct ContextCache {
     layers: Vec<(Tensor, Tensor)>,
+}
+
+impl ContextCache {
+    /// The same numbers without the graph that made them.
+    pub fn detach(&self) -> Self {
+        Self { layers: self.layers.iter().map(|(keys, values)| (keys.detach(), values.detach())).collect() }
+    }
 }
 
 impl Generator {
@@ -75,6 +86,7 @@ impl Generator {
             time: ScalarEmbedding::new(&mut scope.at("time"), c.width, 1.0)?,
             // Zero at first: the teacher never hears of guidance, and the student begins as the teacher.
             guidance: ScalarEmbedding::new(&mut scope.at("guidance"), c.width, 0.0)?,
+            end: c.segments.then(|| ScalarEmbedding::new(&mut scope.at("end"), c.width, 0.0)).transpose()?,
             context: ContextEncoder::new(&c, &mut scope.at("context"))?,
             blocks: (0..c.blocks).map(|i| Block::new(&c, &mut scope.at("blocks").at(i))).collect::<Result<_>>()?,
             modulation: Modulation::new(&mut scope.at("modulation"), c.width)?,
@@ -104,14 +116,16 @@ impl Generator {
     /// F(x / sd, t), shape of x.
     ///
     /// x is (B, chunk_frames, C), already divided by sd; t (B, 1) in radians; condition (B, condition_width), a row of
-    /// zeros being the null condition; guidance (B, 1), for a student. With weights in bf16 the rest is f32: the network
-    /// rounds what it reads, but for the angles of its embeddings, and gives x's type back.
+    /// zeros being the null condition; guidance (B, 1), for a student; `end` (B, 1), the time to jump to, for one
+    /// distilled in segments. With weights in bf16 the rest is f32: the network rounds what it reads, but for the angles
+    /// of its embeddings, and gives x's type back.
     pub fn forward<A: Array>(
         &self,
         x: &A,
         t: &A,
         condition: &Tensor,
         guidance: Option<&Tensor>,
+        end: Option<&Tensor>,
         context: &ContextCache,
     ) -> Result<A> {
         let (batch, frames, _) = x.value().dims3()?;
@@ -120,6 +134,13 @@ impl Generator {
             self.time.forward(t)?.add(&A::constant(&self.condition.forward(&condition.to_dtype(self.dtype)?)?))?;
         if let Some(guidance) = guidance {
             embedding = embedding.add(&A::constant(&self.guidance.forward(guidance)?))?;
+        }
+        match (&self.end, end) {
+            (Some(layer), Some(end)) => embedding = embedding.add(&A::constant(&layer.forward(end)?))?,
+            (None, None) => {}
+            (reads, _) => {
+                bail!("this generator {} the time to jump to", if reads.is_some() { "needs" } else { "does not read" })
+            }
         }
         let embedding = embedding.rms_norm(EPS)?.silu()?;
 
@@ -302,6 +323,7 @@ pub(crate) mod tests {
             heads: 2,
             blocks: 2,
             context_blocks: 1,
+            segments: true,
         }
     }
 
@@ -310,7 +332,7 @@ pub(crate) mod tests {
         let mut params = Params::init(8, DType::F64, &Device::Cpu);
         Generator::new(&tiny_config(), &mut params.tracked()).unwrap();
         for (i, (name, var)) in params.vars().enumerate() {
-            if name.starts_with("output.") || name.starts_with("guidance.out") {
+            if ["output.", "guidance.out", "end.out"].iter().any(|zero| name.starts_with(zero)) {
                 var.set(&(normal(100 + i as u64, var.dims()) * 0.3).unwrap()).unwrap();
             }
         }
@@ -334,7 +356,7 @@ pub(crate) mod tests {
     #[test]
     fn derivatives_in_x_and_t() {
         let (generator, _) = tiny();
-        let (condition, guidance) = (normal(1, &[1, 6]), normal(2, &[1, 1]));
+        let (condition, guidance, end) = (normal(1, &[1, 6]), normal(2, &[1, 1]), normal(3, &[1, 1]));
         // The same condition and context for both samples, so that batches can be compared with singles.
         let cache = cache(&generator, 1);
         let repeated = |b: usize| ContextCache {
@@ -345,16 +367,17 @@ pub(crate) mod tests {
                 .collect(),
         };
         let shapes: [&[usize]; 2] = [&[2, 4, 3], &[2, 1]];
-        let side = |b: usize| (condition.repeat((b, 1)).unwrap(), guidance.repeat((b, 1)).unwrap(), repeated(b));
+        let rows = |x: &Tensor, b: usize| x.repeat((b, 1)).unwrap();
+        let side = |b: usize| (rows(&condition, b), rows(&guidance, b), rows(&end, b), repeated(b));
         check_op(
             &shapes,
             |x| {
-                let (c, g, k) = side(x[0].dim(0)?);
-                generator.forward(&x[0], &x[1], &c, Some(&g), &k)
+                let (c, g, s, k) = side(x[0].dim(0)?);
+                generator.forward(&x[0], &x[1], &c, Some(&g), Some(&s), &k)
             },
             |x| {
-                let (c, g, k) = side(x[0].value().dim(0)?);
-                generator.forward(&x[0], &x[1], &c, Some(&g), &k)
+                let (c, g, s, k) = side(x[0].value().dim(0)?);
+                generator.forward(&x[0], &x[1], &c, Some(&g), Some(&s), &k)
             },
         );
     }
@@ -364,7 +387,8 @@ pub(crate) mod tests {
         let (generator, params) = tiny();
         let (x, t) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]));
         let cache = cache(&generator, 2);
-        let y = generator.forward(&x, &t, &normal(3, &[2, 6]), Some(&normal(5, &[2, 1])), &cache).unwrap();
+        let (guidance, end) = (normal(5, &[2, 1]), normal(6, &[2, 1]));
+        let y = generator.forward(&x, &t, &normal(3, &[2, 6]), Some(&guidance), Some(&end), &cache).unwrap();
         crate::nets::tests::every_parameter_learns(&params, &y);
     }
 
@@ -374,10 +398,22 @@ pub(crate) mod tests {
         let cached = cache(&generator, 2);
         for seed in 0..3 {
             let (x, t, c) = (normal(seed, &[2, 4, 3]), normal(seed + 10, &[2, 1]), normal(seed + 20, &[2, 6]));
-            let with_cache = generator.forward(&x, &t, &c, None, &cached).unwrap();
-            let afresh = generator.forward(&x, &t, &c, None, &cache(&generator, 2)).unwrap();
+            let with_cache = generator.forward(&x, &t, &c, None, Some(&t), &cached).unwrap();
+            let afresh = generator.forward(&x, &t, &c, None, Some(&t), &cache(&generator, 2)).unwrap();
             assert_eq!(with_cache.to_vec3::<f64>().unwrap(), afresh.to_vec3::<f64>().unwrap());
         }
+    }
+
+    #[test]
+    fn the_time_to_jump_to_is_told_to_those_who_read_it_and_only_to_them() {
+        let (generator, _) = tiny();
+        let plain = GeneratorConfig { segments: false, ..tiny_config() };
+        let plain = Generator::new(&plain, &mut Params::init(8, DType::F64, &Device::Cpu).tracked()).unwrap();
+        let (x, t, c) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]), normal(3, &[2, 6]));
+        let run = |g: &Generator, end: Option<&Tensor>| g.forward(&x, &t, &c, None, end, &cache(g, 2));
+        assert!(run(&generator, None).unwrap_err().to_string().contains("needs the time to jump to"));
+        assert!(run(&plain, Some(&t)).unwrap_err().to_string().contains("does not read"));
+        assert_eq!(run(&plain, None).unwrap().dims(), [2, 4, 3]);
     }
 
     #[test]
@@ -386,7 +422,7 @@ pub(crate) mod tests {
         let (x, t, c) = (normal(1, &[1, 4, 3]), normal(2, &[1, 1]), normal(3, &[1, 6]));
         let run = |latents: &Tensor, present: &Tensor| {
             let cache = generator.encode_context(latents, present, &present.zeros_like().unwrap()).unwrap();
-            generator.forward(&x, &t, &c, None, &cache).unwrap()
+            generator.forward(&x, &t, &c, None, Some(&t), &cache).unwrap()
         };
         let (a, b) = (normal(4, &[1, 5, 3]), normal(5, &[1, 5, 3]));
         let all = Tensor::ones((1, 5, 1), DType::F64, &Device::Cpu).unwrap();
@@ -401,7 +437,7 @@ pub(crate) mod tests {
         let cache = cache(&generator, 2);
         let still = Dual::constant(&normal(1, &[2, 4, 3]));
         let t = Dual::constant(&normal(2, &[2, 1]));
-        let y = generator.forward(&still, &t, &normal(3, &[2, 6]), None, &cache).unwrap();
+        let y = generator.forward(&still, &t, &normal(3, &[2, 6]), None, Some(&normal(5, &[2, 1])), &cache).unwrap();
         assert_eq!(y.tangent().unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap(), 0.0);
     }
 }

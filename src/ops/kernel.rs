@@ -147,7 +147,8 @@ pub fn for_rows<T: Real>(out: &mut [T], row: usize, body: impl Fn(usize, &mut [T
         return;
     }
     let serial = out.len() < PARALLEL_FROM || is_part();
-    let rows = if serial { out.len() / row } else { (out.len() / row).div_ceil(4 * rayon::current_num_threads()).max(1) };
+    let rows =
+        if serial { out.len() / row } else { (out.len() / row).div_ceil(4 * rayon::current_num_threads()).max(1) };
     let piece = |(i, piece): (usize, &mut [T])| {
         vectorised(
             #[inline(always)]

@@ -20,9 +20,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let x = x.reshape((rows, inputs))?;
     let y = match b {
         Some(b) if b.dims() != [outputs] => bail!("linear: bias {:?} does not fit weight {:?}", b.shape(), w.shape()),
-        Some(b) if x.device().is_cpu() => {
-            x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, Linear)?
-        }
+        Some(b) if x.device().is_cpu() => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, Linear)?,
         None if x.device().is_cpu() => x.contiguous()?.apply_op2(&w.contiguous()?, Linear)?,
         #[cfg(feature = "cuda")]
         Some(b) if x.device().is_cuda() => super::cuda::add(&x.matmul(w)?, b, None)?,
@@ -243,7 +241,8 @@ mod tests {
         let single = |seed, shape: &[usize]| normal(seed, shape).to_dtype(DType::F32).unwrap();
         let (x, w, b, other) = (single(1, &[3, 4, 5]), single(2, &[5, 6]), single(3, &[6]), single(4, &[3, 4, 6]));
         let (open, frozen) = (Weight::Tensor(w.clone()), Weight::frozen(&w).unwrap());
-        let close = |a: Tensor, b: Tensor| close(&a.to_dtype(DType::F64).unwrap(), &b.to_dtype(DType::F64).unwrap(), 1e-6);
+        let close =
+            |a: Tensor, b: Tensor| close(&a.to_dtype(DType::F64).unwrap(), &b.to_dtype(DType::F64).unwrap(), 1e-6);
         close(x.project(&frozen, Some(&b)).unwrap(), x.project(&open, Some(&b)).unwrap());
         close(x.project_silu(&frozen, None).unwrap(), x.project_silu(&open, None).unwrap());
         close(x.project_add(&frozen, Some(&b), &other).unwrap(), x.project_add(&open, Some(&b), &other).unwrap());

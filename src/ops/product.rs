@@ -37,8 +37,7 @@ impl<'a, T: Real> Matrix<'a, T> {
 pub fn product<T: Real>(out: &mut [T], a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool) {
     assert!(a.columns == b.rows && out.len() == a.rows * b.columns, "This is a bug: matrices that do not fit");
     let parallel = a.rows * a.columns * b.columns >= PARALLEL_FROM && !is_part();
-    let parallelism =
-        if parallel { Parallelism::Rayon(rayon::current_num_threads()) } else { Parallelism::None };
+    let parallelism = if parallel { Parallelism::Rayon(rayon::current_num_threads()) } else { Parallelism::None };
     let ((a_rows, a_columns), (b_rows, b_columns)) = (a.strides(), b.strides());
     // SAFETY: the strides stay inside the slices, whose lengths were checked, and `out` overlaps neither.
     unsafe {

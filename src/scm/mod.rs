@@ -1,8 +1,8 @@
 //! TrigFlow and the continuous-time consistency model (sCM; Lu & Song 2024, arXiv 2410.11081).
 //!
 //! * [`trigflow`]: the parametrisation, its noise levels and the diffusion objective
-//! * [`sampler`]: the many-step teacher samplers and the 1/2/n-step consistency sampler
-//! * [`distill`]: the sCM objective, Algorithm 1 of the paper
+//! * [`sampler`]: the many-step teacher samplers and the few-step samplers of distilled networks
+//! * [`distill`]: the distillation objectives sCD, MS-sCD and dsCD
 
 pub mod distill;
 #[cfg(test)]

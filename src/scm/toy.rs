@@ -32,30 +32,28 @@ impl Network for ExactDiffusion {
     }
 }
 
-/// The consistency model of data `N(0, s^2)`: `f(x, t) = s / sqrt(V) x`, so `F = (cos t x - f) / (sin t sd)`.
+/// The consistency model of data `N(0, s^2)` that jumps to the time `end`: `f = sqrt(V(end) / V(t)) x` and
+/// `F = (cos(d) x - f) / (sin(d) sd)` with `d = t - end`, not 0.
 pub struct ExactConsistency {
     pub s: f64,
+    pub end: f64,
 }
 
 impl Network for ExactConsistency {
     fn forward<A: Array>(&self, x: &A, t: &A) -> Result<A> {
-        // With a = cos(phi), b = sin(phi): s / sqrt(V) = a cos t + (s / sd) b sin t, and
-        // (cos t - s / sqrt(V)) / sin t = b cos t (sd / s) (s / sqrt(V)) / (1 + a) - (s / sd) b, free of 0 / 0.
         let (a, b) = angle(t, self.s)?;
-        let (cos, sin) = (t.cos()?, t.sin()?);
-        let f = a.mul(&cos)?.add(&b.mul(&sin)?.scale(self.s / SD)?)?;
-        let one = A::constant(&a.value().ones_like()?);
-        let share = b.mul(&cos)?.mul(&f)?.mul(&reciprocal(&one.add(&a)?, &one)?)?.scale(SD / self.s)?;
-        let slope = share.add(&b.scale(-self.s / SD)?)?;
+        // 1 / sqrt(V(t)) = (a cos(t) + (s / sd) b sin(t)) / s
+        let scale = a.mul(&t.cos()?)?.add(&b.mul(&t.sin()?)?.scale(self.s / SD)?)?.scale(1.0 / self.s)?;
+        let at_end = ((self.s * self.end.cos()).powi(2) + (SD * self.end.sin()).powi(2)).sqrt();
+        let span = t.add(&A::constant(&(t.value().zeros_like()? - self.end)?))?;
+        let slope = span.cos()?.add(&scale.scale(-at_end)?)?.mul(&reciprocal(&span.sin()?)?)?;
         x.mul(&repeat(&slope, x)?)
     }
 }
 
-/// 1 / y for y in [1, 2] by Newton's method, which needs sums and products only.
-fn reciprocal<A: Array>(y: &A, one: &A) -> Result<A> {
-    let mut z = one.scale(0.7)?;
-    for _ in 0..7 {
-        z = z.mul(&one.scale(2.0)?.add(&y.mul(&z)?.scale(-1.0)?)?)?;
-    }
-    Ok(z)
+/// 1 / y: a step of Newton's method from the exact value, which leaves it and gives its derivative.
+fn reciprocal<A: Array>(y: &A) -> Result<A> {
+    let z = A::constant(&y.value().recip()?);
+    let two = A::constant(&y.value().ones_like()?).scale(2.0)?;
+    z.mul(&two.add(&y.mul(&z)?.scale(-1.0)?)?)
 }

@@ -49,8 +49,13 @@ pub fn velocity(x0: &Tensor, z: &Tensor, t: &Tensor) -> Result<Tensor> {
 
 /// `f(x, t) = cos(t) x - sin(t) sd F(x / sd, t)`: the denoiser of a diffusion model, the answer of a consistency model.
 pub fn consistency(network: &impl Network, x: &Tensor, t: &Tensor) -> Result<Tensor> {
+    jump(network, x, t, t)
+}
+
+/// `cos(d) x - sin(d) sd F(x / sd, t)`: from t along the network's direction by the span d, (B, 1).
+pub fn jump(network: &impl Network, x: &Tensor, t: &Tensor, span: &Tensor) -> Result<Tensor> {
     let f = network.forward(&(x / SD)?, t)?;
-    rotate(x, &(f * -SD)?, t)
+    rotate(x, &(f * -SD)?, span)
 }
 
 /// Sum over everything but the batch: (B, ...) to (B, 1).

@@ -1,65 +1,91 @@
 //! A training batch of the generator: chunks to make, the context before them, and conditions as a listener would
-//! put them.
+//! put them. Drawn on the CPU, ahead of the step that needs it.
 
-use super::data::{Label, LatentClip, normal};
-use crate::condition::Controls;
-use crate::corpus;
+use super::data::normal;
+use super::label::Label;
+use super::latents::LatentClip;
 use crate::model::conditioning::{CONTROL_NUMBERS, control_numbers};
 use crate::model::text::{ngrams, typo, words};
 use crate::nets::generator::GeneratorConfig;
 use crate::nets::text::{TextEncoder, Words};
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Result, Tensor};
+use half::f16;
 use rand::Rng;
-use rand_chacha::ChaCha8Rng;
 
 /// How often a chunk has no context at all, and only half of it: the first two chunks of a stream.
-const COLD_START: (f64, f64) = (0.15, 0.10);
+const COLD_START: (f64, f64) = (0.12, 0.08);
+/// How often the context is of another sound than the chunk: the listener has just changed the prompt.
+const CHANGED: f64 = 0.06;
 /// How often the context is given without noise.
 const CLEAN_CONTEXT: f64 = 0.3;
 /// Share of noise mixed into context frames, at most: old ones, and the last [`RECENT`].
-const CONTEXT_NOISE: (f32, f32) = (0.3, 0.05);
+const CONTEXT_NOISE: (f32, f32) = (0.5, 0.05);
 const RECENT: usize = 8;
-/// How often a word is misspelt, and how often a control is told.
+/// How often a word is misspelt.
 const TYPOS: f64 = 0.05;
-const CONTROL_TOLD: f64 = 0.5;
 
 /// Chunks with their contexts and what was asked for.
 pub struct Batch {
     /// The chunks, (B, chunk_frames, C), standard deviation sd.
     pub x0: Tensor,
-    /// Their contexts in units of sd, (B, context_frames, C).
-    pub context: Tensor,
-    /// 1 where a context frame is there, (B, context_frames, 1).
-    pub present: Tensor,
-    /// Share of noise in each context frame, (B, context_frames, 1).
-    pub noise: Tensor,
+    /// What was before them.
+    pub context: Context,
     /// For every sample one or several weighted texts.
     texts: Vec<Vec<(Words, f32)>>,
     /// (B, CONTROL_NUMBERS).
     controls: Tensor,
 }
 
+/// What was before a chunk, and how it is blurred.
+#[derive(Clone)]
+pub struct Context {
+    /// Latents without noise, in units of sd, (B, context_frames, C).
+    pub latents: Tensor,
+    /// 1 where a context frame is there, (B, context_frames, 1).
+    pub present: Tensor,
+    /// Share of noise to mix into each context frame, (B, context_frames, 1).
+    pub share: Tensor,
+    /// That noise, of variance 1, shape of the latents.
+    noise: Tensor,
+}
+
+impl Context {
+    /// The latents as the generator is given them: `sqrt(1 - k) x + sqrt(k) e`, which keeps the variance of x
+    /// (arXiv 2509.06926).
+    pub fn blurred(&self) -> Result<Tensor> {
+        let clean = self.latents.broadcast_mul(&self.share.affine(-1.0, 1.0)?.sqrt()?)?;
+        clean + self.noise.broadcast_mul(&self.share.sqrt()?)?
+    }
+
+    /// The context after these latents (B, frames, C), of standard deviation sd, have followed.
+    pub fn followed_by(&self, chunk: &Tensor) -> Result<Self> {
+        let frames = chunk.dim(1)?;
+        let count = self.latents.dim(1)?;
+        let push = |past: &Tensor, new: &Tensor| Tensor::cat(&[past, new], 1)?.narrow(1, frames, count)?.contiguous();
+        let there = Tensor::ones((chunk.dim(0)?, frames, 1), self.present.dtype(), self.present.device())?;
+        Ok(Self {
+            latents: push(&self.latents, &(chunk / SD)?)?,
+            present: push(&self.present, &there)?,
+            ..self.clone()
+        })
+    }
+}
+
 impl Batch {
     /// Draws `size` chunks at random places of random clips.
-    pub fn draw(
-        clips: &[LatentClip],
-        config: &GeneratorConfig,
-        size: usize,
-        rng: &mut ChaCha8Rng,
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn draw(clips: &[LatentClip], config: &GeneratorConfig, size: usize, rng: &mut impl Rng) -> Result<Self> {
         let (before, frames, channels) = (config.context_frames, config.chunk_frames, config.latent_channels);
-        let (mut x0, mut context) = (Vec::new(), Vec::new());
-        let (mut present, mut noise) = (Vec::new(), Vec::new());
+        let (mut x0, mut latents) = (Vec::new(), Vec::new());
+        let (mut present, mut share) = (Vec::new(), Vec::new());
         let (mut texts, mut controls) = (Vec::new(), Vec::new());
         for _ in 0..size {
-            let clip = &clips[rng.random_range(0..clips.len())];
-            let spare = (clip.latents.len() / channels).saturating_sub(before + frames);
-            let start = rng.random_range(0..=spare) * channels;
-            let window = &clip.latents[start..start + (before + frames) * channels];
-            let (past, chunk) = window.split_at(before * channels);
-            x0.extend_from_slice(chunk);
+            let window = |rng: &mut _| draw_window(clips, (before + frames) * channels, channels, rng);
+            let (clip, sound) = window(rng);
+            let (past, chunk) = sound.split_at(before * channels);
+            x0.extend(chunk.iter().map(|x| x.to_f32()));
+            let past = if rng.random_bool(CHANGED) { &window(rng).1[..before * channels] } else { past };
+            latents.extend(past.iter().map(|x| x.to_f32() / SD as f32));
 
             let absent = match rng.random::<f64>() {
                 p if p < COLD_START.0 => before,
@@ -67,27 +93,42 @@ impl Batch {
                 _ => 0,
             };
             let clean = rng.random_bool(CLEAN_CONTEXT);
-            for (i, frame) in past.chunks_exact(channels).enumerate() {
+            for i in 0..before {
                 let most = if i + RECENT >= before { CONTEXT_NOISE.1 } else { CONTEXT_NOISE.0 };
-                let share = if clean { 0.0 } else { rng.random_range(0.0..most) };
                 present.push(if i < absent { 0.0f32 } else { 1.0 });
-                noise.push(share);
-                context.extend(frame.iter().map(|&x| (1.0 - share).sqrt() * x / SD as f32));
+                share.push(if clean { 0.0 } else { rng.random_range(0.0..most) });
             }
             texts.push(draw_texts(&clip.label, rng));
-            controls.extend(control_numbers(&draw_controls(&clip.label.controls, rng)));
+            controls.extend(control_numbers(&clip.label.draw_controls(rng)));
         }
-        let side = (size, before, 1);
-        let noise = Tensor::from_vec(noise, side, device)?;
-        // sqrt(k) e + sqrt(1 - k) x keeps the variance of x.
-        let mixed = normal(rng, 1.0, &[size, before, channels], device)?.broadcast_mul(&noise.sqrt()?)?;
+        let (whole, side) = ((size, before, channels), (size, before, 1));
+        let context = Context {
+            latents: Tensor::from_vec(latents, whole, &Device::Cpu)?,
+            present: Tensor::from_vec(present, side, &Device::Cpu)?,
+            share: Tensor::from_vec(share, side, &Device::Cpu)?,
+            noise: normal(rng, 1.0, &[size, before, channels])?,
+        };
         Ok(Self {
-            x0: Tensor::from_vec(x0, (size, frames, channels), device)?,
-            context: (Tensor::from_vec(context, (size, before, channels), device)? + mixed)?,
-            present: Tensor::from_vec(present, side, device)?,
-            noise,
+            x0: Tensor::from_vec(x0, (size, frames, channels), &Device::Cpu)?,
+            context,
             texts,
-            controls: Tensor::from_vec(controls, (size, CONTROL_NUMBERS), device)?,
+            controls: Tensor::from_vec(controls, (size, CONTROL_NUMBERS), &Device::Cpu)?,
+        })
+    }
+
+    /// The batch on another device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let Context { latents, present, share, noise } = &self.context;
+        Ok(Self {
+            x0: self.x0.to_device(device)?,
+            context: Context {
+                latents: latents.to_device(device)?,
+                present: present.to_device(device)?,
+                share: share.to_device(device)?,
+                noise: noise.to_device(device)?,
+            },
+            texts: self.texts.clone(),
+            controls: self.controls.to_device(device)?,
         })
     }
 
@@ -112,36 +153,102 @@ impl Batch {
     }
 }
 
-/// Sets whole rows to zero, the null condition, with this probability.
-pub fn drop_conditions(condition: &Tensor, probability: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let keep: Vec<f32> = (0..condition.dim(0)?).map(|_| if rng.random_bool(probability) { 0.0 } else { 1.0 }).collect();
-    condition.broadcast_mul(&Tensor::from_vec(keep, (condition.dim(0)?, 1), condition.device())?)
+/// `length` values from a random frame of a random clip.
+fn draw_window<'a>(
+    clips: &'a [LatentClip],
+    length: usize,
+    channels: usize,
+    rng: &mut impl Rng,
+) -> (&'a LatentClip, &'a [f16]) {
+    let clip = &clips[rng.random_range(0..clips.len())];
+    let start = rng.random_range(0..=clip.latents.len().saturating_sub(length) / channels) * channels;
+    (clip, &clip.latents[start..start + length])
 }
 
-/// One caption of everything, or (half of the mixtures) a caption a kind, with the mixture's weights.
-fn draw_texts(label: &Label, rng: &mut ChaCha8Rng) -> Vec<(Words, f32)> {
-    let told = draw_controls(&label.controls, rng);
-    if label.kinds.len() > 1 && rng.random_bool(0.5) {
-        let each =
-            |&(kind, weight): &(usize, f32)| (tokenise(&corpus::caption(&[(kind, 1.0)], &told, rng), rng), weight);
-        return label.kinds.iter().map(each).collect();
-    }
-    let caption = corpus::caption(&label.kinds, &told, rng);
-    vec![(tokenise(&caption, rng), 1.0)]
+fn draw_texts(label: &Label, rng: &mut impl Rng) -> Vec<(Words, f32)> {
+    label.draw_prompts(rng).into_iter().map(|(text, weight)| (tokenise(&text, rng), weight)).collect()
 }
 
-fn tokenise(text: &str, rng: &mut ChaCha8Rng) -> Words {
+fn tokenise(text: &str, rng: &mut impl Rng) -> Words {
     let word = |word: &String| if rng.random_bool(TYPOS) { ngrams(&typo(word, rng)) } else { ngrams(word) };
     words(text).iter().map(word).collect()
 }
 
-/// Keeps each control with probability [`CONTROL_TOLD`].
-fn draw_controls(controls: &Controls, rng: &mut ChaCha8Rng) -> Controls {
-    let mut told = || rng.random_bool(CONTROL_TOLD);
-    Controls {
-        bpm: controls.bpm.filter(|_| told()),
-        density: controls.density.filter(|_| told()),
-        brightness: controls.brightness.filter(|_| told()),
-        scale: controls.scale.filter(|_| told()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nets::generator::tests::tiny_config;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    const SIZE: usize = 600;
+
+    /// Clips whose every frame holds its own number and, in the last channel, its clip's.
+    fn clips() -> Vec<LatentClip> {
+        let clip = |n: usize| LatentClip {
+            latents: (0..20).flat_map(|t| [t as f32, 0.5, n as f32].map(f16::from_f32)).collect(),
+            label: Label { kinds: vec![(n, 1.0)], controls: Default::default() },
+        };
+        (0..4).map(clip).collect()
+    }
+
+    fn batch() -> Batch {
+        Batch::draw(&clips(), &tiny_config(), SIZE, &mut ChaCha8Rng::seed_from_u64(3)).unwrap()
+    }
+
+    fn near(found: usize, share: f64) -> bool {
+        (found as f64 / SIZE as f64 - share).abs() < 0.04
+    }
+
+    #[test]
+    fn the_context_is_what_was_before_the_chunk_but_after_a_change() {
+        let batch = batch();
+        let (x0, past) = (batch.x0.to_vec3::<f32>().unwrap(), batch.context.latents.to_vec3::<f32>().unwrap());
+        let follows = |(chunk, past): &(&Vec<Vec<f32>>, &Vec<Vec<f32>>)| {
+            let (last, next) = (&past[past.len() - 1], &chunk[0]);
+            last[0] * SD as f32 + 1.0 == next[0] && last[2] * SD as f32 == next[2]
+        };
+        let changed = x0.iter().zip(&past).filter(|pair| !follows(pair)).count();
+        assert!(near(changed, CHANGED), "{changed}");
+    }
+
+    #[test]
+    fn contexts_are_absent_and_noisy_as_often_as_they_should() {
+        let context = batch().context;
+        let present = context.present.squeeze(2).unwrap().to_vec2::<f32>().unwrap();
+        let absent = |count: usize| present.iter().filter(|p| p.iter().filter(|x| **x == 0.0).count() == count).count();
+        assert!(near(absent(5), COLD_START.0) && near(absent(1), COLD_START.1), "{} {}", absent(5), absent(1));
+        assert!(present.iter().all(|p| p.is_sorted()), "what is there is recent");
+        let share = context.share.squeeze(2).unwrap().to_vec2::<f32>().unwrap();
+        assert!(near(share.iter().filter(|s| s.iter().all(|&x| x == 0.0)).count(), CLEAN_CONTEXT));
+        assert!(share.iter().flatten().all(|&x| x <= CONTEXT_NOISE.1), "all five frames are recent");
+    }
+
+    #[test]
+    fn old_frames_get_more_noise_and_the_variance_stays() {
+        let config = GeneratorConfig { context_frames: 12, ..tiny_config() };
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let mut context = Batch::draw(&clips(), &config, SIZE, &mut rng).unwrap().context;
+        let share = context.share.squeeze(2).unwrap().to_vec2::<f32>().unwrap();
+        let most = |i: usize| share.iter().map(|s| s[i]).fold(0.0, f32::max);
+        assert!((0..4).all(|i| most(i) > 0.4 && most(i) <= CONTEXT_NOISE.0));
+        assert!((4..12).all(|i| most(i) > 0.04 && most(i) <= CONTEXT_NOISE.1));
+        context.latents = normal(&mut rng, 1.0, context.latents.dims()).unwrap();
+        let mean_square = |x: &Tensor| x.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        let variance = mean_square(&context.blurred().unwrap());
+        assert!((variance - 1.0).abs() < 0.03, "{variance}");
+        assert!(mean_square(&(context.blurred().unwrap() - &context.latents).unwrap()) > 0.02);
+    }
+
+    #[test]
+    fn a_chunk_that_follows_moves_the_context_on() {
+        let batch = batch();
+        let moved = batch.context.followed_by(&batch.x0).unwrap();
+        let (old, new) = (batch.context.latents.to_vec3::<f32>().unwrap(), moved.latents.to_vec3::<f32>().unwrap());
+        let chunk = batch.x0.to_vec3::<f32>().unwrap();
+        assert_eq!(new[7][0], old[7][4]);
+        assert_eq!(new[7][4][0] * SD as f32, chunk[7][3][0]);
+        let present = moved.present.squeeze(2).unwrap().to_vec2::<f32>().unwrap();
+        assert!(present.iter().all(|p| p[1..] == [1.0; 4]));
     }
 }

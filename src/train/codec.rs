@@ -25,6 +25,8 @@ pub struct CodecObjective {
     clips: Vec<SpectrogramClip>,
     batch: usize,
     frames: usize,
+    per_latent: usize,
+    channels: usize,
     device: Device,
 }
 
@@ -43,6 +45,8 @@ impl CodecObjective {
             clips,
             batch,
             frames,
+            per_latent: config.frames_per_latent,
+            channels: config.latent_channels,
             device: params.device().clone(),
         })
     }
@@ -52,14 +56,14 @@ impl CodecObjective {
         self.clips
     }
 
-    fn evaluate(&self, rng: &mut ChaCha8Rng) -> Result<(Tensor, f64)> {
-        let (y, importance) = spectrogram_batch(&self.clips, self.batch, self.frames, rng, &self.device)?;
+    fn evaluate(&self, batch: &CodecBatch) -> Result<(Tensor, f64)> {
+        let CodecBatch { values, importance, noise } = batch;
+        let (y, importance) = (values.to_device(&self.device)?, importance.to_device(&self.device)?);
         let z = self.encoder.forward(&y)?;
         let (batch, frames, channels) = z.dims3()?;
         let flat = z.detach().reshape((batch * frames, channels))?;
         let std = flat.broadcast_sub(&flat.mean_keepdim(0)?)?.sqr()?.mean_keepdim(0)?.sqrt()?;
-        let noise = normal(rng, LATENT_NOISE, &[batch, frames, channels], &self.device)?;
-        let noisy = (&z + noise.broadcast_mul(&std)?)?;
+        let noisy = (&z + noise.to_device(&self.device)?.broadcast_mul(&std)?)?;
         let error = (self.decoder.forward(&noisy)? - y)?.abs()?;
         let plain = error.detach().mean_all()?.to_scalar::<f32>()?;
         let loss = ((error * importance)?.mean_all()? + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?;
@@ -67,13 +71,29 @@ impl CodecObjective {
     }
 }
 
+/// Windows of spectrograms.
+pub struct CodecBatch {
+    values: Tensor,
+    importance: Tensor,
+    /// What is added to the latents, relative to their deviation.
+    noise: Tensor,
+}
+
 impl Objective for CodecObjective {
+    type Batch = CodecBatch;
+
     fn name(&self) -> &str {
         "codec"
     }
 
-    fn loss(&self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
-        let (loss, decibels) = self.evaluate(rng)?;
+    fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<CodecBatch, TrainError> {
+        let (values, importance) = spectrogram_batch(&self.clips, self.batch, self.frames, rng)?;
+        let noise = normal(rng, LATENT_NOISE, &[self.batch, self.frames / self.per_latent, self.channels])?;
+        Ok(CodecBatch { values, importance, noise })
+    }
+
+    fn loss(&self, _: u64, batch: CodecBatch) -> std::result::Result<Report, TrainError> {
+        let (loss, decibels) = self.evaluate(&batch)?;
         Ok(Report { loss, samples: self.batch, metrics: vec![("error_db", decibels)] })
     }
 }

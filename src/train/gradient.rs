@@ -11,7 +11,6 @@ use candle_core::{DType, Var};
 use rayon::prelude::*;
 
 use super::TrainError;
-use super::checkpoint::rng;
 use super::trainer::{Objective, Report};
 
 /// The loss of a step and its gradient.
@@ -30,42 +29,39 @@ pub struct Gradient {
     pub backward: Duration,
 }
 
-/// Computes step `step` in `parts` parts, each with random numbers of its own.
+/// Computes step `step` in as many parts as there are batches.
 ///
 /// # Errors
-/// The first part's that failed.
-pub fn gradient(
-    objective: &dyn Objective,
+/// The first part's that failed, or when there is no batch.
+pub fn gradient<O: Objective>(
+    objective: &O,
     vars: &[(String, Var)],
-    seed: u64,
     step: u64,
-    parts: usize,
+    batches: Vec<O::Batch>,
 ) -> Result<Gradient, TrainError> {
-    let count = parts.max(1) as u64;
-    let one = |part: u64| -> Result<Gradient, TrainError> {
+    let count = batches.len();
+    let one = |batch: O::Batch| -> Result<Gradient, TrainError> {
         let clock = Instant::now();
-        let Report { loss, samples, metrics } = objective.loss(step, &mut rng(seed, step * count + part))?;
+        let Report { loss, samples, metrics } = objective.loss(step, batch)?;
         let forward = clock.elapsed();
         // The mean over the parts: each brings its share.
         let grads = (&loss / count as f64)?.backward()?;
         let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         Ok(Gradient { loss, grads, samples, metrics, forward, backward: clock.elapsed() - forward })
     };
-    if count == 1 {
-        return one(0);
-    }
-    let results: Vec<Result<Gradient, TrainError>> = (0..count).into_par_iter().map(one).collect();
+    let results: Vec<Result<Gradient, TrainError>> = match count {
+        1 => batches.into_iter().map(one).collect(),
+        _ => batches.into_par_iter().map(one).collect(),
+    };
     let mut total: Option<Gradient> = None;
-    for result in results {
+    for part in results {
         total = Some(match total {
-            None => result?,
-            Some(total) => total.plus(result?, vars)?,
+            None => part?,
+            Some(total) => total.plus(part?, vars)?,
         });
     }
-    let mut total = match total {
-        Some(total) => total,
-        None => one(0)?,
-    };
+    let nothing = || TrainError::Option { option: "parts", reason: "must be at least 1".to_owned() };
+    let mut total = total.ok_or_else(nothing)?;
     total.loss /= count as f64;
     Ok(total)
 }

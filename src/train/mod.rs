@@ -1,5 +1,9 @@
 //! Training: one visible loop ([`trainer`]) around any differentiable objective, and what it needs: the optimiser,
-//! the moving average of the weights, exact checkpoints and the log.
+//! the moving average of the weights, exact checkpoints and the log; and the three stages that make a model with it.
+//!
+//! ```text
+//! clips --store--> spectrograms --codec--> latents --store--> batches (drawn ahead) --> teacher --> student
+//! ```
 
 pub mod adamw;
 pub mod batch;
@@ -10,13 +14,18 @@ pub mod data;
 pub mod ema;
 pub mod gradient;
 mod inplace;
+pub mod label;
+pub mod latents;
 pub mod log;
 mod options;
+mod prefetch;
 pub mod schedule;
 pub mod stages;
 mod state;
+pub mod store;
 pub mod student;
 pub mod teacher;
+pub mod times;
 pub mod trainer;
 pub mod weight;
 
@@ -83,6 +92,14 @@ pub enum TrainError {
         step: u64,
         /// Length of the run of failures.
         count: u64,
+    },
+    /// Training data could not be kept or used.
+    #[error("{path}: {reason}")]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The training curves could not be drawn.
     #[error("drawing the training curves: {0}")]

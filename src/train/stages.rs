@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! work/model.json           the specification, written by the codec stage
+//! work/data.json            the clips to learn from, written by the codec stage
+//! work/data/                these clips, see `store`
 //! work/codec/               checkpoint, log and curves of each stage
 //! work/codec.safetensors    averaged weights: encoder, decoder, and the latents' mean and std
 //! work/teacher.safetensors  averaged weights: generator, text encoder
@@ -9,18 +11,20 @@
 //! ```
 
 use super::codec::CodecObjective;
-use super::data::{self, DataOptions, LatentClip, LatentStatistics, SpectrogramClip};
+use super::data::DataOptions;
+use super::latents::{ClipEncoder, LatentClip, LatentStatistics};
+use super::store::{self, Store};
 use super::student::{StudentObjective, StudentOptions};
 use super::teacher::TeacherObjective;
+use super::times::Method;
 use super::trainer::{Objective, Options, Summary, train};
-use super::{StageError, TrainError};
+use super::{StageError, TrainError, at};
 use crate::corpus::{self, KINDS};
 use crate::model::spec::{KindSpec, Sizes, StageSpec};
 use crate::model::{ModelSpec, weights};
 use crate::nets::codec::Encoder;
 use crate::ops::Params;
 use candle_core::{DType, Device, Tensor, Var};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -29,13 +33,9 @@ use std::sync::atomic::AtomicBool;
 pub struct Stage<'a> {
     /// The folder of the training.
     pub work: &'a Path,
-    /// Clips to synthesise.
-    pub clips: usize,
-    /// Seconds a clip.
-    pub clip_seconds: f64,
     /// Samples a part of a step.
     pub batch: usize,
-    /// Schedule, optimiser, log; its `seed` is that of data and initial weights too.
+    /// Schedule, optimiser, log; its `seed` is that of the initial weights too.
     pub options: Options,
     /// Go on from a checkpoint.
     pub resume: bool,
@@ -45,68 +45,101 @@ pub struct Stage<'a> {
     pub stop: &'a AtomicBool,
 }
 
+/// What the student stage can be asked for.
+#[derive(Clone, Debug)]
+pub struct Distillation {
+    /// The objective.
+    pub method: Method,
+    /// Time of the second step.
+    pub t_mid: f64,
+    /// The largest guidance scale.
+    pub guidance_max: f64,
+    /// The most chunks of a roll-out. It is no part of the configuration that resuming checks, so that a finished
+    /// training can go on with roll-outs.
+    pub roll_out: usize,
+}
+
 /// Spectrogram frames of a codec training window.
 const CODEC_WINDOW: usize = 128;
+/// Clips that the latents' statistics are taken from.
+const STATISTICS_CLIPS: usize = 512;
 
 impl Stage<'_> {
-    /// Trains the codec for these kinds (indices into [`KINDS`]).
-    pub fn codec(&self, name: &str, sizes: Sizes, kinds: &[usize]) -> Result<Summary, StageError> {
-        std::fs::create_dir_all(self.work).map_err(|source| TrainError::Io { path: self.work.to_owned(), source })?;
-        let known = || kinds.iter().filter_map(|&kind| KINDS.get(kind));
+    /// Trains the codec for these clips.
+    pub fn codec(&self, name: &str, sizes: Sizes, data: &DataOptions) -> Result<Summary, StageError> {
+        std::fs::create_dir_all(self.work).map_err(at(self.work))?;
+        let known = || data.kinds.iter().filter_map(|&kind| KINDS.get(kind));
         let named = known().map(|k| KindSpec { name: k.name.to_owned(), prompt: k.prompt.to_owned() }).collect();
         let mut spec = ModelSpec::new(name, sizes, named, corpus::vocabulary(known()), controls(known()));
+        data.write(&self.data_file())?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        let clips = self.synthesise(kinds);
+        let clips = Store::new(data, self.work, self.options.progress).spectrograms()?;
         let objective = CodecObjective::new(&spec.codec, &mut params, clips, self.batch, CODEC_WINDOW)?;
-        let summary = self.run(&objective, &params, &spec)?;
-        let clips = objective.into_clips();
+        let summary = self.run(&objective, &params, &spec, data, None)?;
+        let mut clips = objective.into_clips();
 
         // The latents' statistics belong to the averaged encoder.
         summary.ema.copy_to_parameters()?;
         let encoder = Encoder::new(&spec.codec, &mut params.frozen().at("encoder"))?;
-        let (_, statistics) = data::encode(&clips, &encoder, spec.codec.frames_per_latent, None, self.device)?;
+        clips.truncate(STATISTICS_CLIPS);
+        let raw = self.clip_encoder(&spec, &encoder).encode(&clips)?;
+        let channels = spec.codec.latent_channels;
+        let statistics = LatentStatistics::of(raw.iter().flat_map(|clip| clip.chunks_exact(channels)), channels);
         let mut tensors = averaged(&summary, |name| Some(name.to_owned()));
         tensors.insert("latent.mean".into(), Tensor::new(statistics.mean.as_slice(), &Device::Cpu)?);
         tensors.insert("latent.std".into(), Tensor::new(statistics.std.as_slice(), &Device::Cpu)?);
         weights::write(&self.codec_file(), &tensors, DType::F32)?;
-        self.record(&mut spec, &summary);
+        self.record(&mut spec, "codec", None, data, &summary);
         spec.write(self.work)?;
         Ok(summary)
     }
 
-    /// Trains the teacher on the latents of the codec in the folder.
-    pub fn teacher(&self) -> Result<Summary, StageError> {
+    /// Trains the teacher on the latents of the codec in the folder; `clips` is how many if not as many as before.
+    pub fn teacher(&self, clips: Option<usize>) -> Result<Summary, StageError> {
         let mut spec = ModelSpec::read(self.work)?;
-        let clips = self.latents(&spec)?;
+        let data = self.data(clips)?;
+        let latents = self.latents(&spec, &data)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        let objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, clips, self.batch)?;
-        let summary = self.run(&objective, &params, &spec)?;
+        let objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, latents, self.batch)?;
+        let summary = self.run(&objective, &params, &spec, &data, None)?;
         let tensors = averaged(&summary, |name| (!name.starts_with("weight.")).then(|| name.to_owned()));
         weights::write(&self.teacher_file(), &tensors, DType::F32)?;
-        self.record(&mut spec, &summary);
+        self.record(&mut spec, "teacher", None, &data, &summary);
         spec.write(self.work)?;
         Ok(summary)
     }
 
-    /// Distils the student from the teacher in the folder and writes the finished model to `out`.
-    pub fn student(&self, out: &Path, guidance_max: f64) -> Result<Summary, StageError> {
+    /// Distils the student from the teacher in the folder and writes the finished model to `out`; `clips` is how many
+    /// if not as many as before.
+    pub fn student(&self, out: &Path, clips: Option<usize>, ask: &Distillation) -> Result<Summary, StageError> {
         let mut spec = ModelSpec::read(self.work)?;
-        spec.sampler.guidance_max = guidance_max;
-        spec.sampler.guidance = spec.sampler.guidance.min(guidance_max);
-        let clips = self.latents(&spec)?;
+        let data = self.data(clips)?;
+        let latents = self.latents(&spec, &data)?;
         let mut teacher = weights::read_params(&self.teacher_file(), self.device)?;
-        // Beside the teacher's weights the student has parameters of its own that start afresh: w(t).
+        // Beside the teacher's weights the student has parameters of its own that start afresh: w(t), and where to jump.
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
         for (name, var) in teacher.vars().filter(|(name, _)| name.starts_with("generator.")) {
             params.insert(name, var.as_detached_tensor().copy()?)?;
         }
-        let warmup = self.options.schedule.steps / 8;
-        let options = StudentOptions { batch: self.batch, warmup, guidance: guidance_max };
-        let objective = StudentObjective::new(&spec.generator, &spec.text, &mut teacher, &mut params, clips, options)?;
-        let summary = self.run(&objective, &params, &spec)?;
-        self.record(&mut spec, &summary);
+        let options = StudentOptions {
+            method: ask.method,
+            t_mid: ask.t_mid,
+            batch: self.batch,
+            warmup: self.options.schedule.steps / 8,
+            guidance: ask.guidance_max,
+            roll_out: ask.roll_out,
+        };
+        let objective =
+            StudentObjective::new(&spec.generator, &spec.text, &mut teacher, &mut params, latents, options)?;
+        let summary = self.run(&objective, &params, &spec, &data, Some(ask))?;
 
-        std::fs::create_dir_all(out).map_err(|source| TrainError::Io { path: out.to_owned(), source })?;
+        spec.generator = objective.config().clone();
+        spec.sampler.kind = ask.method.sampler();
+        spec.sampler.t_mid = ask.t_mid;
+        spec.sampler.guidance_max = ask.guidance_max;
+        spec.sampler.guidance = spec.sampler.guidance.min(ask.guidance_max);
+        self.record(&mut spec, "student", Some(ask.method), &data, &summary);
+        std::fs::create_dir_all(out).map_err(at(out))?;
         let codec = weights::read(&self.codec_file(), &Device::Cpu)?;
         let part = |tensors: HashMap<String, Tensor>, prefix: &str| {
             tensors.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect::<HashMap<_, _>>()
@@ -122,53 +155,81 @@ impl Stage<'_> {
         Ok(summary)
     }
 
-    fn run(&self, objective: &dyn Objective, params: &Params, spec: &ModelSpec) -> Result<Summary, TrainError> {
+    fn run<O: Objective>(
+        &self,
+        objective: &O,
+        params: &Params,
+        spec: &ModelSpec,
+        data: &DataOptions,
+        distillation: Option<&Distillation>,
+    ) -> Result<Summary, TrainError> {
         let folder = self.work.join(objective.name());
         let vars: Vec<(String, Var)> = params.vars().map(|(name, var)| (name.to_owned(), var.clone())).collect();
+        let asked = distillation
+            .map(|d| serde_json::json!({ "objective": d.method, "t_mid": d.t_mid, "guidance_max": d.guidance_max }));
         let networks = serde_json::json!({
-            "kinds": spec.kinds.iter().map(|kind| &kind.name).collect::<Vec<_>>(),
             "text": spec.text, "codec": spec.codec, "generator": spec.generator,
-            "batch": self.batch, "clips": self.clips, "clip_seconds": self.clip_seconds,
+            "batch": self.batch, "data": data, "distillation": asked,
         });
         let options = Options { config: networks, ..self.options.clone() };
         train(objective, &vars, &options, &folder, self.resume, self.stop)
     }
 
-    fn record(&self, spec: &mut ModelSpec, summary: &Summary) {
-        let stage = ["codec", "teacher", "student"][spec.training.len().min(2)];
+    /// Puts a stage into the specification's history, in place of an earlier one of its name and all that built on it.
+    fn record(&self, spec: &mut ModelSpec, stage: &str, method: Option<Method>, data: &DataOptions, summary: &Summary) {
+        if let Some(place) = spec.training.iter().position(|earlier| earlier.stage == stage) {
+            spec.training.truncate(place);
+        }
         spec.training.push(StageSpec {
             stage: stage.to_owned(),
+            objective: method.map(|method| method.name().to_owned()),
             steps: summary.steps,
             samples: summary.samples,
             seconds: summary.seconds,
-            clips: self.clips,
-            clip_seconds: self.clip_seconds,
+            clips: data.clips,
+            clip_seconds: data.seconds,
             seed: self.options.seed,
         });
     }
 
-    fn synthesise(&self, kinds: &[usize]) -> Vec<SpectrogramClip> {
-        let bar = if self.options.progress { ProgressBar::new(self.clips as u64) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} clips synthesised, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let (clips, seconds, seed) = (self.clips, self.clip_seconds, self.options.seed);
-        let clips = data::synthesise(&DataOptions { kinds: kinds.to_vec(), clips, seconds, seed }, || bar.inc(1));
-        bar.finish_and_clear();
-        clips
+    /// The clips that the codec was trained on, or as many of their kind as `clips` says, which is then remembered.
+    fn data(&self, clips: Option<usize>) -> Result<DataOptions, TrainError> {
+        let mut data = DataOptions::read(&self.data_file())?;
+        if let Some(clips) = clips.filter(|&clips| clips != data.clips) {
+            data.clips = clips;
+            data.write(&self.data_file())?;
+        }
+        Ok(data)
     }
 
-    /// Clips of the specification's kinds as standardised latents.
-    fn latents(&self, spec: &ModelSpec) -> Result<Vec<LatentClip>, StageError> {
-        let kinds: Vec<usize> = spec.kinds.iter().filter_map(|kind| corpus::kind_named(&kind.name)).collect();
+    /// The clips as standardised latents.
+    fn latents(&self, spec: &ModelSpec, data: &DataOptions) -> Result<Vec<LatentClip>, StageError> {
+        let codec = std::fs::read(self.codec_file()).map_err(at(&self.codec_file()))?;
+        let (hash, channels) = (store::short(&codec), spec.codec.latent_channels);
+        let store = Store::new(data, self.work, self.options.progress);
+        if let Some(latents) = store.latents(&hash, channels) {
+            return Ok(latents);
+        }
         let mut codec = weights::read_params(&self.codec_file(), self.device)?;
-        let mut vector = |name: &str| {
-            codec.detached().at("latent").get(name, spec.codec.latent_channels, crate::ops::Init::Constant(0.0))
-        };
+        let mut vector =
+            |name: &str| codec.detached().at("latent").get(name, channels, crate::ops::Init::Constant(0.0));
         let statistics = LatentStatistics { mean: vector("mean")?.to_vec1()?, std: vector("std")?.to_vec1()? };
         let encoder = Encoder::new(&spec.codec, &mut codec.frozen().at("encoder"))?;
-        let clips = self.synthesise(&kinds);
-        let per_latent = spec.codec.frames_per_latent;
-        Ok(data::encode(&clips, &encoder, per_latent, Some(statistics), self.device)?.0)
+        let encoder = self.clip_encoder(spec, &encoder);
+        let mut latents = Vec::with_capacity(data.clips);
+        store.each_shard(|clips| {
+            let raw = encoder.encode(&clips)?;
+            let standard = raw.iter().map(|raw| statistics.standardise(raw));
+            latents.extend(standard.zip(clips).map(|(latents, clip)| LatentClip { latents, label: clip.label }));
+            Ok::<(), StageError>(())
+        })?;
+        store.keep_latents(&hash, channels, &latents)?;
+        Ok(latents)
+    }
+
+    fn clip_encoder<'a>(&'a self, spec: &'a ModelSpec, encoder: &'a Encoder) -> ClipEncoder<'a> {
+        let window = spec.generator.context_frames + spec.generator.chunk_frames;
+        ClipEncoder { config: &spec.codec, encoder, window, device: self.device }
     }
 
     fn codec_file(&self) -> PathBuf {
@@ -177,6 +238,10 @@ impl Stage<'_> {
 
     fn teacher_file(&self) -> PathBuf {
         self.work.join("teacher.safetensors")
+    }
+
+    fn data_file(&self) -> PathBuf {
+        self.work.join("data.json")
     }
 }
 

@@ -1,29 +1,33 @@
-//! The student's objective: sCM distillation (sCD) from the frozen teacher, guidance included.
+//! The student's objective: distillation from the frozen teacher, guidance included, by any of the methods of
+//! [`crate::scm::distill`].
 //!
 //! The student reads the guidance scale s; its teacher is `F(null) + s (F(cond) - F(null))`, so that at run time one
 //! evaluation does what takes the teacher two.
+//!
+//! With a *roll-out* the student makes up to so many chunks itself, each the context of the next, and then learns from
+//! the teacher what should follow: at chunks of its own, noised, and in contexts as it will meet them in a stream.
 
 use super::TrainError;
-use super::batch::Batch;
-use super::data::{LatentClip, normal};
-use super::teacher::draw_times;
+use super::batch::{Batch, Context};
+use super::data::normal;
+use super::latents::LatentClip;
+use super::times::{Method, StudentTimes};
 use super::trainer::{Objective, Report};
 use super::weight::LogWeight;
 use crate::model::Conditioned;
 use crate::nets::generator::{ContextCache, Generator, GeneratorConfig};
 use crate::nets::text::{TextConfig, TextEncoder};
 use crate::ops::Params;
-use crate::scm::trigflow::{SD, noised, t_max};
-use crate::scm::{Guided, Network, distill};
+use crate::scm::distill::{self, Points};
+use crate::scm::sampler::few_step_sample;
+use crate::scm::trigflow::{SD, noised};
+use crate::scm::{Guided, Network};
 use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Mean and standard deviation of the logarithm of the noise level; wider than the teacher's.
-const TIMES: (f64, f64) = (-0.8, 1.6);
-/// Share of samples at t_max itself, where sampling starts and the distribution of times hardly reaches.
-const AT_T_MAX: f64 = 0.04;
-
+/// Steps of the student's sampler in a roll-out, as in a stream.
+const ROLL_OUT_STEPS: usize = 2;
 /// The bins of t in which the tangent's norm is logged, by their upper ends, and their names.
 const BINS: [(f32, &str); 4] =
     [(0.3, "tangent/t<0.3"), (0.8, "tangent/t<0.8"), (1.3, "tangent/t<1.3"), (f32::MAX, "tangent/t<1.57")];
@@ -44,16 +48,34 @@ pub struct StudentObjective {
 /// How to distil.
 #[derive(Clone, Debug)]
 pub struct StudentOptions {
+    /// The objective.
+    pub method: Method,
+    /// Time of the second step, radians: where the segments of MS-sCD meet, and how roll-outs are sampled.
+    pub t_mid: f64,
     /// Chunks a step.
     pub batch: usize,
     /// Steps over which the tangent's second part is faded in.
     pub warmup: u64,
     /// The largest guidance scale the student learns; the smallest is 1.
     pub guidance: f64,
+    /// The most chunks the student makes itself before the one it learns from; 0 is none.
+    pub roll_out: usize,
+}
+
+/// A batch with what else its step draws.
+pub struct StudentBatch {
+    chunks: Batch,
+    /// Guidance scales, (B, 1).
+    guidance: Tensor,
+    times: StudentTimes,
+    z: Tensor,
+    /// One noise a step of every chunk that is rolled out; the last of these chunks takes the place of the data's.
+    roll_out: Vec<Vec<Tensor>>,
 }
 
 impl StudentObjective {
     /// Distils `teacher` ("generator" and "text") into the generator of `params`, which should begin as its copy.
+    /// `config` is the teacher's.
     pub fn new(
         config: &GeneratorConfig,
         text: &TextConfig,
@@ -62,9 +84,10 @@ impl StudentObjective {
         clips: Vec<LatentClip>,
         options: StudentOptions,
     ) -> Result<Self> {
+        let student = GeneratorConfig { segments: options.method == Method::MsScd, ..config.clone() };
         Ok(Self {
-            student: Generator::new(config, &mut params.tracked().at("generator"))?,
-            still: Generator::new(config, &mut params.detached().at("generator"))?,
+            student: Generator::new(&student, &mut params.tracked().at("generator"))?,
+            still: Generator::new(&student, &mut params.detached().at("generator"))?,
             weight: LogWeight::new(&mut params.tracked().at("weight"))?,
             teacher: Generator::new(config, &mut teacher.frozen().at("generator"))?,
             text: TextEncoder::new(text, &mut teacher.frozen().at("text"))?,
@@ -74,36 +97,42 @@ impl StudentObjective {
         })
     }
 
-    fn evaluate(&self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report> {
-        let size = self.options.batch;
-        let batch = Batch::draw(&self.clips, self.student.config(), size, rng, &self.device)?;
-        let condition = batch.condition(&self.text)?;
-        let guidance: Vec<f32> = (0..size).map(|_| rng.random_range(1.0..=self.options.guidance) as f32).collect();
-        let guidance = Tensor::from_vec(guidance, (size, 1), &self.device)?;
-        let at_end: Vec<u8> = (0..size).map(|_| u8::from(rng.random_bool(AT_T_MAX))).collect();
-        let t = draw_times(size, TIMES, rng, &self.device)?;
-        let end = Tensor::full(t_max() as f32, (size, 1), &self.device)?;
-        let t = Tensor::from_vec(at_end, (size, 1), &self.device)?.where_cond(&end, &t)?;
-        let z = normal(rng, SD, batch.x0.dims(), &self.device)?;
-        let x = noised(&batch.x0, &z, &t)?;
-        let context = |g: &Generator| g.encode_context(&batch.context, &batch.present, &batch.noise);
+    /// The student's hyper-parameters.
+    pub fn config(&self) -> &GeneratorConfig {
+        self.student.config()
+    }
 
-        let dx_dt = (self.teach(&x, &t, &condition, &guidance, &context(&self.teacher)?)? * SD)?;
-        let still_context = context(&self.still)?;
-        let still = Conditioned {
-            generator: &self.still,
+    fn evaluate(&self, step: u64, batch: &StudentBatch) -> Result<Report> {
+        let here = |x: &Tensor| x.to_device(&self.device);
+        let chunks = batch.chunks.to_device(&self.device)?;
+        let (guidance, z, t) = (here(&batch.guidance)?, here(&batch.z)?, here(&batch.times.t)?);
+        let end = batch.times.end.as_ref().map(here).transpose()?;
+        let before = batch.times.before.as_ref().map(here).transpose()?;
+        let condition = chunks.condition(&self.text)?;
+        let (x0, context) = self.roll_out(&chunks, &condition, &guidance, &batch.roll_out)?;
+
+        let x = noised(&x0, &z, &t)?;
+        let blurred = context.blurred()?;
+        let encode = |g: &Generator| g.encode_context(&blurred, &context.present, &context.share);
+        let dx_dt = (self.teach(&x, &t, &condition, &guidance, &encode(&self.teacher)?)? * SD)?;
+        let student_context = encode(&self.student)?;
+        let student = Conditioned {
+            generator: &self.student,
             condition: &condition,
             guidance: Some(&guidance),
-            context: &still_context,
+            end: end.clone(),
+            context: &student_context,
         };
+        // F- has the student's own weights, so its context is the student's without the graph.
+        let still_context = student_context.detach();
+        let still = Conditioned { generator: &self.still, context: &still_context, ..student.clone() };
         let warmup = ((step + 1) as f64 / self.options.warmup.max(1) as f64).min(1.0);
-        let tangent = distill::tangent(&still, &x, &t, &dx_dt, warmup)?;
+        let points = Points { x: &x, t: &t, end: end.as_ref(), before: before.as_ref(), dx_dt: &dx_dt };
+        let tangent = distill::tangent(&still, &points, warmup)?;
 
-        let student_context = context(&self.student)?;
-        let student = Conditioned { generator: &self.student, context: &student_context, ..still };
         let output = student.forward(&(&x / SD)?, &t)?;
         let loss = distill::loss(&output, &tangent.target()?, &self.weight.forward(&t)?)?.loss;
-        Ok(Report { loss, samples: size, metrics: tangent_metrics(&tangent.norm, &t)? })
+        Ok(Report { loss, samples: self.options.batch, metrics: tangent_metrics(&tangent.norm, &t)? })
     }
 
     /// The guided teacher's F.
@@ -116,9 +145,33 @@ impl StudentObjective {
         context: &ContextCache,
     ) -> Result<Tensor> {
         let null = condition.zeros_like()?;
-        let conditional = Conditioned { generator: &self.teacher, condition, guidance: None, context };
-        let unconditional = Conditioned { condition: &null, ..conditional };
+        let conditional = Conditioned { generator: &self.teacher, condition, guidance: None, end: None, context };
+        let unconditional = Conditioned { condition: &null, ..conditional.clone() };
         Guided { conditional: &conditional, unconditional: &unconditional, scale: guidance }.forward(&(x / SD)?, t)
+    }
+
+    /// The chunks to learn from and their contexts: the data's, or, after a roll-out, the student's own.
+    fn roll_out(
+        &self,
+        chunks: &Batch,
+        condition: &Tensor,
+        guidance: &Tensor,
+        noises: &[Vec<Tensor>],
+    ) -> Result<(Tensor, Context)> {
+        let (mut x0, mut context) = (chunks.x0.clone(), chunks.context.clone());
+        for (i, noises) in noises.iter().enumerate() {
+            if i > 0 {
+                context = context.followed_by(&x0)?;
+            }
+            let noises = noises.iter().map(|noise| noise.to_device(&self.device)).collect::<Result<Vec<_>>>()?;
+            // As in a stream: the context as it is.
+            let share = context.share.zeros_like()?;
+            let cache = self.still.encode_context(&context.latents, &context.present, &share)?;
+            let toward =
+                |end| Conditioned { generator: &self.still, condition, guidance: Some(guidance), end, context: &cache };
+            x0 = few_step_sample(self.options.method.sampler(), self.options.t_mid, toward, &noises)?;
+        }
+        Ok((x0, context))
     }
 }
 
@@ -140,11 +193,28 @@ fn tangent_metrics(norm: &Tensor, t: &Tensor) -> Result<Vec<(&'static str, f64)>
 }
 
 impl Objective for StudentObjective {
+    type Batch = StudentBatch;
+
     fn name(&self) -> &str {
         "student"
     }
 
-    fn loss(&self, step: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
-        Ok(self.evaluate(step, rng)?)
+    fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<StudentBatch, TrainError> {
+        let StudentOptions { method, t_mid, batch: size, guidance, roll_out, .. } = self.options;
+        let chunks = Batch::draw(&self.clips, self.student.config(), size, rng)?;
+        let scales: Vec<f32> = (0..size).map(|_| rng.random_range(1.0..=guidance) as f32).collect();
+        let times = StudentTimes::draw(method, t_mid, size, rng)?;
+        let shape = chunks.x0.dims().to_vec();
+        // Any number of rolled-out chunks, so that contexts of data stay in sight; the chunk to learn from follows.
+        let made = if roll_out > 0 { rng.random_range(0..=roll_out) } else { 0 };
+        let chain = if made > 0 { made + 1 } else { 0 };
+        let noises = |rng: &mut ChaCha8Rng| (0..ROLL_OUT_STEPS).map(|_| normal(rng, SD, &shape)).collect();
+        let roll_out = (0..chain).map(|_| noises(rng)).collect::<Result<Vec<_>>>()?;
+        let guidance = Tensor::from_vec(scales, (size, 1), &Device::Cpu)?;
+        Ok(StudentBatch { z: normal(rng, SD, &shape)?, chunks, guidance, times, roll_out })
+    }
+
+    fn loss(&self, step: u64, batch: StudentBatch) -> std::result::Result<Report, TrainError> {
+        Ok(self.evaluate(step, &batch)?)
     }
 }

@@ -1,21 +1,20 @@
 //! The teacher's objective: TrigFlow diffusion with condition dropout; the text encoder learns with it.
 
-use super::TrainError;
-use super::batch::{Batch, drop_conditions};
-use super::data::{LatentClip, normal};
+use super::batch::{Batch, Context};
+use super::data::normal;
+use super::latents::LatentClip;
 use super::trainer::{Objective, Report};
 use super::weight::LogWeight;
+use super::{TrainError, times};
 use crate::model::Conditioned;
 use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::nets::text::{TextConfig, TextEncoder};
 use crate::ops::Params;
 use crate::scm::trigflow::{SD, diffusion_loss};
 use candle_core::{Device, Result, Tensor};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
-/// Mean and standard deviation of `ln(tan(t) sd)`, the logarithm of the noise level, for sd = 0.5.
-const TIMES: (f64, f64) = (-0.4, 1.2);
 /// How often the condition is dropped, which is what guidance compares with.
 const DROPOUT: f64 = 0.1;
 
@@ -29,13 +28,13 @@ pub struct TeacherObjective {
     device: Device,
 }
 
-/// Times (size, 1) with `ln(tan(t) sd) ~ N(mean, std^2)`.
-pub fn draw_times(size: usize, (mean, std): (f64, f64), rng: &mut ChaCha8Rng, device: &Device) -> Result<Tensor> {
-    let time = |_| {
-        let tau = mean + std * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, rng);
-        (tau.exp() / SD).atan() as f32
-    };
-    Tensor::from_vec((0..size).map(time).collect::<Vec<_>>(), (size, 1), device)
+/// A batch with what else its step draws.
+pub struct TeacherBatch {
+    chunks: Batch,
+    /// 0 where the condition is dropped, (B, 1).
+    keep: Tensor,
+    t: Tensor,
+    z: Tensor,
 }
 
 impl TeacherObjective {
@@ -57,17 +56,16 @@ impl TeacherObjective {
         })
     }
 
-    fn evaluate(&self, rng: &mut ChaCha8Rng) -> Result<(Tensor, f64)> {
-        let config = self.generator.config();
-        let batch = Batch::draw(&self.clips, config, self.batch, rng, &self.device)?;
-        let condition = drop_conditions(&batch.condition(&self.text)?, DROPOUT, rng)?;
-        let context = self.generator.encode_context(&batch.context, &batch.present, &batch.noise)?;
-        let network =
-            Conditioned { generator: &self.generator, condition: &condition, guidance: None, context: &context };
-        let t = draw_times(self.batch, TIMES, rng, &self.device)?;
-        let z = normal(rng, SD, batch.x0.dims(), &self.device)?;
-        let log_weight = self.weight.forward(&t)?;
-        let weighted = diffusion_loss(&network, &batch.x0, &z, &t, &log_weight)?;
+    fn evaluate(&self, batch: &TeacherBatch) -> Result<(Tensor, f64)> {
+        let TeacherBatch { chunks, keep, t, z } = batch;
+        let chunks = chunks.to_device(&self.device)?;
+        let (t, z) = (t.to_device(&self.device)?, z.to_device(&self.device)?);
+        let condition = chunks.condition(&self.text)?.broadcast_mul(&keep.to_device(&self.device)?)?;
+        let Context { present, share, .. } = &chunks.context;
+        let context = self.generator.encode_context(&chunks.context.blurred()?, present, share)?;
+        let generator = &self.generator;
+        let network = Conditioned { generator, condition: &condition, guidance: None, end: None, context: &context };
+        let weighted = diffusion_loss(&network, &chunks.x0, &z, &t, &self.weight.forward(&t)?)?;
         // In units of the data's variance: 1 is a network that knows nothing.
         let error = f64::from(weighted.square.mean_all()?.to_scalar::<f32>()?) / (SD * SD);
         Ok((weighted.loss, error))
@@ -75,12 +73,23 @@ impl TeacherObjective {
 }
 
 impl Objective for TeacherObjective {
+    type Batch = TeacherBatch;
+
     fn name(&self) -> &str {
         "teacher"
     }
 
-    fn loss(&self, _: u64, rng: &mut ChaCha8Rng) -> std::result::Result<Report, TrainError> {
-        let (loss, error) = self.evaluate(rng)?;
+    fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<TeacherBatch, TrainError> {
+        let size = self.batch;
+        let chunks = Batch::draw(&self.clips, self.generator.config(), size, rng)?;
+        let keep: Vec<f32> = (0..size).map(|_| if rng.random_bool(DROPOUT) { 0.0 } else { 1.0 }).collect();
+        let keep = Tensor::from_vec(keep, (size, 1), &Device::Cpu)?;
+        let (t, z) = (times::teacher(size, rng)?, normal(rng, SD, chunks.x0.dims())?);
+        Ok(TeacherBatch { chunks, keep, t, z })
+    }
+
+    fn loss(&self, _: u64, batch: TeacherBatch) -> std::result::Result<Report, TrainError> {
+        let (loss, error) = self.evaluate(&batch)?;
         Ok(Report { loss, samples: self.batch, metrics: vec![("velocity_error", error)] })
     }
 }

@@ -15,6 +15,7 @@ use super::ema::Ema;
 use super::gradient::gradient;
 use super::log::{Log, Row};
 pub use super::options::Options;
+use super::prefetch::Prefetch;
 use super::state::State;
 use super::{TrainError, curves};
 
@@ -31,13 +32,17 @@ pub struct Report {
 
 /// Something to minimise.
 ///
-/// A step must depend on nothing but the parameters, `step` and `rng`, or resuming is not exact. Parts of a step are
-/// computed on several threads at once.
+/// A step must depend on nothing but the parameters, `step` and its batch, and a batch on nothing but `rng`, or
+/// resuming is not exact. Parts of a step are computed on several threads at once.
 pub trait Objective: Sync {
+    /// What a step needs apart from the parameters: all of its data and random numbers.
+    type Batch: Send;
     /// Its name in errors, the log and checkpoints.
     fn name(&self) -> &str;
-    /// The loss of step `step`, counted from 0, with random numbers that belong to this step alone.
-    fn loss(&self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError>;
+    /// Draws a batch, ahead of its step.
+    fn draw(&self, rng: &mut ChaCha8Rng) -> Result<Self::Batch, TrainError>;
+    /// The loss of step `step`, counted from 0.
+    fn loss(&self, step: u64, batch: Self::Batch) -> Result<Report, TrainError>;
 }
 
 /// Why training ended.
@@ -107,8 +112,8 @@ pub fn checkpoint_path(folder: &Path) -> PathBuf {
 
 /// Trains `vars` to minimise `objective`, with checkpoint, log and curves in `folder`, until the schedule's end, the
 /// time limit or `stop`. With `resume`, a checkpoint in the folder is continued; without, its existence is an error.
-pub fn train(
-    objective: &dyn Objective,
+pub fn train<O: Objective>(
+    objective: &O,
     vars: &[(String, Var)],
     options: &Options,
     folder: &Path,
@@ -156,73 +161,76 @@ pub fn train(
     let mut spent = [Duration::ZERO; 3];
     let mut without_gradient = vec![];
     let mut last_loss = None;
-    let outcome = loop {
-        let step = state.progress.step;
-        if step >= options.schedule.steps {
-            break Outcome::Finished;
-        }
-        if stop.load(Ordering::Relaxed) {
-            break Outcome::Stopped;
-        }
-        if options.time_limit.is_some_and(|limit| begin.elapsed() >= limit) {
-            break Outcome::OutOfTime;
-        }
+    let outcome = std::thread::scope(|scope| {
+        let batches = Prefetch::start(scope, objective, options.seed, first_step, options.parts);
+        loop {
+            let step = state.progress.step;
+            if step >= options.schedule.steps {
+                return Ok(Outcome::Finished);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Outcome::Stopped);
+            }
+            if options.time_limit.is_some_and(|limit| begin.elapsed() >= limit) {
+                return Ok(Outcome::OutOfTime);
+            }
 
-        let report = gradient(objective, vars, options.seed, step, options.parts)?;
-        let (loss, grads) = (report.loss, report.grads);
-        let clock = Instant::now();
-        if step == first_step {
-            without_gradient = state.adamw.without_gradient(&grads);
-            if !without_gradient.is_empty() {
-                tracing::warn!(parameters = ?without_gradient, "no gradient reaches some parameters");
+            let report = gradient(objective, vars, step, batches.next()?)?;
+            let (loss, grads) = (report.loss, report.grads);
+            let clock = Instant::now();
+            if step == first_step {
+                without_gradient = state.adamw.without_gradient(&grads);
+                if !without_gradient.is_empty() {
+                    tracing::warn!(parameters = ?without_gradient, "no gradient reaches some parameters");
+                }
+            }
+            let lr = options.schedule.lr(step);
+            let gradient_norm = if loss.is_finite() {
+                let update = state.adamw.step(&grads, lr)?;
+                if update.applied { Some(update.gradient_norm) } else { None }
+            } else {
+                None
+            };
+            state.ema.update()?;
+            let stages = [report.forward, report.backward, clock.elapsed()];
+            spent.iter_mut().zip(stages).for_each(|(sum, stage)| *sum += stage);
+
+            let progress = &mut state.progress;
+            progress.step += 1;
+            progress.samples += report.samples as u64;
+            progress.seconds = seconds_before + begin.elapsed().as_secs_f64();
+            progress.window.add("loss", loss);
+            progress.window.add("gradient_norm", gradient_norm.unwrap_or(f64::NAN));
+            report.metrics.iter().for_each(|&(name, value)| progress.window.add(name, value));
+            last_loss = Some(loss);
+            if gradient_norm.is_some() {
+                progress.skipped_in_a_row = 0;
+            } else {
+                progress.skipped += 1;
+                progress.skipped_in_a_row += 1;
+                tracing::warn!(step, loss, "the loss or its gradient is not finite: step skipped");
+                if progress.skipped_in_a_row >= options.patience.max(1) {
+                    return Err(TrainError::NotFinite { step, count: progress.skipped_in_a_row });
+                }
+            }
+
+            let rate = (progress.samples - samples_before) as f64 / begin.elapsed().as_secs_f64().max(1e-9);
+            let mean = progress.window.mean("loss").unwrap_or(loss);
+            bar.set_message(format!("loss {mean:.4}, {rate:.1} samples/s"));
+            bar.set_position(progress.step);
+            if progress.step.is_multiple_of(log_every) || progress.step == options.schedule.steps {
+                let Progress { step, samples, seconds, skipped, .. } = *progress;
+                log.write(&Row { step, samples, seconds, learning_rate: lr, skipped }, &progress.window)?;
+                tracing::info!(step, loss = mean, samples_per_second = rate, "trained");
+                progress.window.clear();
+            }
+            if last_checkpoint.elapsed() >= options.checkpoint_every {
+                state.save(&files.checkpoint)?;
+                curves::draw(&files.log, &files.curves, objective.name())?;
+                last_checkpoint = Instant::now();
             }
         }
-        let lr = options.schedule.lr(step);
-        let gradient_norm = if loss.is_finite() {
-            let update = state.adamw.step(&grads, lr)?;
-            if update.applied { Some(update.gradient_norm) } else { None }
-        } else {
-            None
-        };
-        state.ema.update()?;
-        let stages = [report.forward, report.backward, clock.elapsed()];
-        spent.iter_mut().zip(stages).for_each(|(sum, stage)| *sum += stage);
-
-        let progress = &mut state.progress;
-        progress.step += 1;
-        progress.samples += report.samples as u64;
-        progress.seconds = seconds_before + begin.elapsed().as_secs_f64();
-        progress.window.add("loss", loss);
-        progress.window.add("gradient_norm", gradient_norm.unwrap_or(f64::NAN));
-        report.metrics.iter().for_each(|&(name, value)| progress.window.add(name, value));
-        last_loss = Some(loss);
-        if gradient_norm.is_some() {
-            progress.skipped_in_a_row = 0;
-        } else {
-            progress.skipped += 1;
-            progress.skipped_in_a_row += 1;
-            tracing::warn!(step, loss, "the loss or its gradient is not finite: step skipped");
-            if progress.skipped_in_a_row >= options.patience.max(1) {
-                return Err(TrainError::NotFinite { step, count: progress.skipped_in_a_row });
-            }
-        }
-
-        let rate = (progress.samples - samples_before) as f64 / begin.elapsed().as_secs_f64().max(1e-9);
-        let mean = progress.window.mean("loss").unwrap_or(loss);
-        bar.set_message(format!("loss {mean:.4}, {rate:.1} samples/s"));
-        bar.set_position(progress.step);
-        if progress.step.is_multiple_of(log_every) || progress.step == options.schedule.steps {
-            let Progress { step, samples, seconds, skipped, .. } = *progress;
-            log.write(&Row { step, samples, seconds, learning_rate: lr, skipped }, &progress.window)?;
-            tracing::info!(step, loss = mean, samples_per_second = rate, "trained");
-            progress.window.clear();
-        }
-        if last_checkpoint.elapsed() >= options.checkpoint_every {
-            state.save(&files.checkpoint)?;
-            curves::draw(&files.log, &files.curves, objective.name())?;
-            last_checkpoint = Instant::now();
-        }
-    };
+    })?;
     bar.finish_and_clear();
     state.save(&files.checkpoint)?;
     curves::draw(&files.log, &files.curves, objective.name())?;
@@ -291,12 +299,17 @@ mod tests {
     }
 
     impl Objective for Regression<'_> {
+        type Batch = Vec<f32>;
+
         fn name(&self) -> &str {
             "regression"
         }
 
-        fn loss(&self, step: u64, rng: &mut ChaCha8Rng) -> Result<Report, TrainError> {
-            let x: Vec<f32> = (0..64).map(|_| rng.random_range(-1.0..1.0)).collect();
+        fn draw(&self, rng: &mut ChaCha8Rng) -> Result<Vec<f32>, TrainError> {
+            Ok((0..64).map(|_| rng.random_range(-1.0..1.0)).collect())
+        }
+
+        fn loss(&self, step: u64, x: Vec<f32>) -> Result<Report, TrainError> {
             let y: Vec<f32> = x.chunks(2).map(|x| x[0] * x[1]).collect();
             let x = Tensor::from_vec(x, (32, 2), &Device::Cpu)?;
             let y = Tensor::from_vec(y, (32, 1), &Device::Cpu)?;
@@ -376,6 +389,24 @@ mod tests {
     }
 
     #[test]
+    fn a_step_in_parts_resumes_exactly_too() {
+        let stop = AtomicBool::new(false);
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { parts: 3, ..options() };
+        let run = |stop_after: u64, folder: &Path, resume: bool| {
+            stop.store(false, Ordering::Relaxed);
+            let regression = Regression { stop_after, ..Regression::new(&stop) };
+            let vars = regression.vars.clone();
+            let summary = train(&regression, &vars, &options, folder, resume, &stop).unwrap();
+            (summary.steps, summary.samples, regression.values())
+        };
+        let whole = run(u64::MAX, &folder.path().join("whole"), false);
+        assert_eq!((whole.0, whole.1), (20, 3 * 640));
+        run(7, &folder.path().join("parts"), false);
+        assert_eq!(run(u64::MAX, &folder.path().join("parts"), true), whole);
+    }
+
+    #[test]
     fn learns() {
         let stop = AtomicBool::new(false);
         let folder = tempfile::tempdir().unwrap();
@@ -387,7 +418,8 @@ mod tests {
         assert!(summary.loss.unwrap() < 0.02, "{:?}", summary.loss);
         assert!(summary.without_gradient.is_empty());
         summary.ema.copy_to_parameters().unwrap();
-        let averaged = regression.loss(1000, &mut rng(1, 1000)).unwrap().loss.to_scalar::<f32>().unwrap();
+        let batch = regression.draw(&mut rng(1, 1000)).unwrap();
+        let averaged = regression.loss(1000, batch).unwrap().loss.to_scalar::<f32>().unwrap();
         assert!(averaged < 0.02, "{averaged}");
     }
 

@@ -81,7 +81,7 @@ mod x86 {
 
     impl Lanes for Wide8 {
         const COUNT: usize = 8;
-    
+
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
             // SAFETY: the caller's, as in all of these.
@@ -115,7 +115,7 @@ mod x86 {
 
     impl Lanes for Wide16 {
         const COUNT: usize = 16;
-    
+
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
             // SAFETY: the caller's, as in all of these.

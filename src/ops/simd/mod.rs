@@ -74,7 +74,10 @@ impl Level {
                     fastest
                 }
                 None => {
-                    tracing::warn!("TWOSTEP_SIMD: {asked:?} is none of portable, avx2, avx512; using {}", fastest.name());
+                    tracing::warn!(
+                        "TWOSTEP_SIMD: {asked:?} is none of portable, avx2, avx512; using {}",
+                        fastest.name()
+                    );
                     fastest
                 }
             }

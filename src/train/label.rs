@@ -1,0 +1,120 @@
+//! What is known of a clip, and the words and numbers that a listener could have asked for it with.
+
+use crate::condition::{Controls, Scale};
+use crate::corpus::{self, KINDS};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// How often a control is told.
+const CONTROL_TOLD: f64 = 0.5;
+/// How often a mixture is asked for by a prompt a kind instead of one for all.
+const PROMPT_A_KIND: f64 = 0.5;
+
+/// What is known of a clip: enough to draw captions and conditions for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct Label {
+    /// Kinds (indices into [`KINDS`]) and their weights, which sum to 1.
+    pub kinds: Vec<(usize, f32)>,
+    /// The synthesisers' parameters.
+    pub controls: Controls,
+}
+
+impl Label {
+    /// Weighted prompts that ask for this clip: one caption of everything, or a caption a kind.
+    pub fn draw_prompts(&self, rng: &mut impl Rng) -> Vec<(String, f32)> {
+        let told = self.draw_controls(rng);
+        if self.kinds.len() > 1 && rng.random_bool(PROMPT_A_KIND) {
+            let each = |&(kind, weight): &(usize, f32)| (corpus::caption(&[(kind, 1.0)], &told, rng), weight);
+            return self.kinds.iter().map(each).collect();
+        }
+        vec![(corpus::caption(&self.kinds, &told, rng), 1.0)]
+    }
+
+    /// Some of the controls; the others are left to the model.
+    pub fn draw_controls(&self, rng: &mut impl Rng) -> Controls {
+        let mut told = || rng.random_bool(CONTROL_TOLD);
+        Controls {
+            bpm: self.controls.bpm.filter(|_| told()),
+            density: self.controls.density.filter(|_| told()),
+            brightness: self.controls.brightness.filter(|_| told()),
+            scale: self.controls.scale.filter(|_| told()),
+        }
+    }
+}
+
+/// A label in a file: kinds and scale by their names.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    kinds: Vec<(String, f32)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bpm: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    density: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brightness: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<String>,
+}
+
+impl From<Label> for Stored {
+    fn from(Label { kinds, controls }: Label) -> Self {
+        let name = |(kind, weight): (usize, f32)| Some((KINDS.get(kind)?.name.to_owned(), weight));
+        let Controls { bpm, density, brightness, scale } = controls;
+        let kinds = kinds.into_iter().filter_map(name).collect();
+        Self { kinds, bpm, density, brightness, scale: scale.map(|scale| scale.name().to_owned()) }
+    }
+}
+
+impl From<Stored> for Label {
+    fn from(Stored { kinds, bpm, density, brightness, scale }: Stored) -> Self {
+        let known = |(name, weight): (String, f32)| Some((corpus::kind_named(&name)?, weight));
+        let scale = scale.as_deref().and_then(Scale::from_name);
+        Self {
+            kinds: kinds.into_iter().filter_map(known).collect(),
+            controls: Controls { bpm, density, brightness, scale },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn survives_json() {
+        let scale = Some(Scale::from_tonic(3));
+        let controls = Controls { bpm: Some(120.0), density: None, brightness: Some(0.25), scale };
+        let label = Label { kinds: vec![(0, 0.75), (3, 0.25)], controls };
+        let json = serde_json::to_string(&label).unwrap();
+        assert!(json.contains("rain") && !json.contains("density"), "{json}");
+        assert_eq!(serde_json::from_str::<Label>(&json).unwrap(), label);
+    }
+
+    #[test]
+    fn mixtures_are_asked_for_in_one_prompt_or_several() {
+        let label = Label { kinds: vec![(0, 0.75), (3, 0.25)], controls: Controls::default() };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let counts: Vec<usize> = (0..100)
+            .map(|_| {
+                let prompts = label.draw_prompts(&mut rng);
+                assert!((prompts.iter().map(|(_, weight)| weight).sum::<f32>() - 1.0).abs() < 1e-6);
+                assert!(prompts.iter().all(|(text, _)| !text.is_empty()));
+                prompts.len()
+            })
+            .collect();
+        assert!(counts.contains(&1) && counts.contains(&2));
+    }
+
+    #[test]
+    fn controls_are_told_now_and_then() {
+        let controls = Controls { density: Some(0.5), ..Controls::default() };
+        let label = Label { kinds: vec![(0, 1.0)], controls };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let told = (0..400).filter(|_| label.draw_controls(&mut rng).density.is_some()).count();
+        assert!((150..250).contains(&told), "{told}");
+    }
+}
