@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod distance;
+pub mod fidelity;
 pub mod plot;
 pub mod report;
 pub mod statistics;
@@ -10,5 +11,6 @@ mod symmetric;
 
 pub use bench::{Bench, Machine, Settings, Stage, measure};
 pub use distance::DistanceError;
+pub use fidelity::Fidelity;
 pub use report::{CardError, Case, Report, compare};
 pub use statistics::Statistics;
