@@ -47,7 +47,7 @@ impl ModelInfo {
             ("brightness", between(0.0, 1.0)),
             ("scale", ControlRange::OneOf(scales())),
         ];
-        let obeyed = trained.into_iter().filter(|(name, _)| spec.controls.iter().any(|known| known == name));
+        let obeyed = trained.into_iter().filter(|(name, _)| spec.offered_controls().any(|offered| offered == *name));
         controls.extend(obeyed.map(|(name, range)| control(name, range, None)));
         let prompts: Vec<String> = spec.kinds.iter().map(|kind| kind.prompt.clone()).collect();
         Self {

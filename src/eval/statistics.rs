@@ -49,6 +49,8 @@ pub struct Statistics {
     pub tempo_bpm: Option<f32>,
     /// Energy of the side over that of mid and side: 0 mono, 0.5 unrelated channels, 1 opposite ones.
     pub width: f32,
+    /// Correlation of the channels, see [`correlation`].
+    pub correlation: f32,
     /// Share of samples at or beyond full scale (0.999).
     pub clipped: f32,
     /// Samples that are not finite; the other statistics count them as 0.
@@ -80,6 +82,7 @@ impl Statistics {
             // What has hardly an attack has no beat, whatever its swelling looks like.
             tempo_bpm: if onsets_per_s >= SLOWEST_BEAT { tempo(&flux) } else { None },
             width: if energy > 0.0 { (side / energy) as f32 } else { 0.0 },
+            correlation: correlation(sound) as f32,
             clipped: (both().filter(|x| x.abs() >= 0.999).count() as f64 / samples) as f32,
             not_finite: sound.left.iter().chain(&sound.right).filter(|x| !x.is_finite()).count(),
         }
@@ -192,9 +195,11 @@ pub fn level_dbfs(sound: &Stereo) -> f32 {
     (10.0 * (energy / (2 * sound.len()).max(1) as f64).log10()).max(f64::from(FLOOR_DBFS)) as f32
 }
 
-/// Correlation of the channels, -1 opposite, 0 unrelated, 1 mono: `sum L R / sqrt(sum L^2 sum R^2)`; 1 in silence.
+/// Correlation of the channels, -1 opposite, 0 unrelated, 1 mono: `sum L R / sqrt(sum L^2 sum R^2)`; 1 in silence. Samples
+/// that are not finite count as 0.
 pub fn correlation(sound: &Stereo) -> f64 {
-    let sum = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum() };
+    let clean = |x: f32| if x.is_finite() { f64::from(x) } else { 0.0 };
+    let sum = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&x, &y)| clean(x) * clean(y)).sum() };
     let norm = (sum(&sound.left, &sound.left) * sum(&sound.right, &sound.right)).sqrt();
     if norm > 0.0 { sum(&sound.left, &sound.right) / norm } else { 1.0 }
 }

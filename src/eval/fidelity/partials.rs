@@ -81,9 +81,22 @@ impl Share {
     }
 }
 
-/// Frequencies in Hz of the partials of every frame.
-pub fn partials(sound: &Stereo) -> Vec<Vec<f64>> {
-    powers(sound).iter().map(|frame| peaks(frame).into_iter().map(|bin| frequency(frame, bin)).collect()).collect()
+/// A partial of one frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Partial {
+    /// Frequency.
+    pub hz: f64,
+    /// Power relative to a full-scale sine's, mean of the channels.
+    pub power: f64,
+}
+
+/// The partials of every frame, lowest first.
+pub fn partials(sound: &Stereo) -> Vec<Vec<Partial>> {
+    let of = |frame: &Vec<f32>| {
+        let partial = |bin: usize| Partial { hz: frequency(frame, bin), power: f64::from(frame[bin]) };
+        peaks(frame).into_iter().map(partial).collect()
+    };
+    powers(sound).iter().map(of).collect()
 }
 
 /// Mean power of the channels in every bin of every frame, relative to a full-scale sine's.
@@ -156,8 +169,8 @@ mod tests {
         for frame in partials(&chord(0.0, &HZ)) {
             assert_eq!(frame.len(), HZ.len(), "{frame:?}");
             for (found, hz) in frame.iter().zip(HZ) {
-                let cents = 1200.0 * (found / f64::from(hz)).log2();
-                assert!(cents.abs() < 0.1, "{found} Hz, not {hz}");
+                let cents = 1200.0 * (found.hz / f64::from(hz)).log2();
+                assert!(cents.abs() < 0.1, "{found:?}, not {hz} Hz");
             }
         }
     }
