@@ -91,6 +91,16 @@ pub struct Eval {
     write_controls: bool,
 }
 
+/// What all parts measure with.
+struct Bench {
+    subject: Subject,
+    origin: Option<Origin>,
+    classifier: Option<SoundClassifier>,
+    corpus: String,
+    cache: Cache,
+    progress: Progress,
+}
+
 /// Seconds of each sound in the picture of spectrograms.
 const PICTURE_SECONDS: f64 = 5.0;
 /// Pairs of runs, and chunks together, of the teacher's and the student's timing.
@@ -104,12 +114,11 @@ impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
         self.check()?;
         let device = self.model.device.open()?;
-        let mut subject = Subject::open(&self.model.model, &device, self.steps, self.guidance, self.t_mid)?;
+        let subject = Subject::open(&self.model.model, &device, self.steps, self.guidance, self.t_mid)?;
         let origin = self.teacher.as_ref().map(|path| Origin::open(path, &subject)).transpose()?;
         let cache = Cache::new(&self.cache.clone().unwrap_or_else(Cache::default_folder));
         let corpus = held_out::fingerprint(subject.kinds());
         let wanted: Vec<Section> = Section::ALL.into_iter().filter(|section| self.wants(*section)).collect();
-        let progress = Progress::visible();
         let listens = [Section::Kinds, Section::Drift, Section::Distances];
         let classifier = match wanted.iter().any(|section| listens.contains(section)) {
             true => Some(SoundClassifier::get(&cache, subject.kinds(), &corpus, &self.effort())?),
@@ -117,23 +126,16 @@ impl Eval {
         };
         let mut evaluation = self.begin(&subject);
         evaluation.classifier = classifier.as_ref().map(|classifier| classifier.test().clone());
+        let mut bench = Bench { subject, origin, classifier, corpus, cache, progress: Progress::visible() };
         for section in wanted {
-            self.measure(
-                section,
-                &mut subject,
-                origin.as_ref(),
-                (classifier.as_ref(), &corpus),
-                &cache,
-                &progress,
-                &mut evaluation,
-            )?;
+            self.measure(section, &mut bench, &mut evaluation)?;
             evaluation.judge();
             if let Some(path) = &self.json {
                 std::fs::write(path, serde_json::to_string_pretty(&evaluation)? + "\n")
                     .with_context(|| format!("--json {}", path.display()))?;
             }
         }
-        let pictures = self.draw(&mut subject, &evaluation)?;
+        let pictures = self.draw(&mut bench.subject, &evaluation)?;
         println!("{}", evaluation.markdown(&Pictures::new()));
         if let Some(path) = &self.card {
             let card = std::fs::read_to_string(path).with_context(|| format!("--card {}", path.display()))?;
@@ -203,22 +205,13 @@ impl Eval {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn measure(
-        &self,
-        section: Section,
-        subject: &mut Subject,
-        origin: Option<&Origin>,
-        (classifier, corpus): (Option<&SoundClassifier>, &str),
-        cache: &Cache,
-        progress: &Progress,
-        into: &mut Evaluation,
-    ) -> anyhow::Result<()> {
+    fn measure(&self, section: Section, bench: &mut Bench, into: &mut Evaluation) -> anyhow::Result<()> {
+        let Bench { subject, origin, classifier, corpus, cache, progress } = bench;
         match (section, classifier) {
             (Section::Speed, _) => into.speed = Some(speed::measure(subject, SPEED_BATCH, SPEED_RUNS, progress)?),
             (Section::Codec, _) => {
                 let sizes = CopySizes { sounds: self.sounds, seconds: COPY_SECONDS };
-                let encoder = origin.and_then(Origin::encoder);
+                let encoder = origin.as_ref().and_then(Origin::encoder);
                 into.copies = Some(copies::measure(subject, encoder, corpus, cache, sizes, progress)?);
             }
             (Section::Controls, _) => {
@@ -240,7 +233,8 @@ impl Eval {
                     student: vec![1, 2, 4],
                     teacher: self.evaluations.clone(),
                 };
-                into.sets = Some(sets::measure(subject, origin, (classifier, corpus), cache, &sizes, progress)?);
+                let classifier = (&*classifier, corpus.as_str());
+                into.sets = Some(sets::measure(subject, origin.as_ref(), classifier, cache, &sizes, progress)?);
             }
             (section, None) => anyhow::bail!("the section {} needs a classifier", section.name()),
         }

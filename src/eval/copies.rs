@@ -160,11 +160,11 @@ impl Copied {
             level_db: mean(|copy| copy.level_db),
             correlation: mean(|copy| copy.correlation),
             sharpness: weighted(FEWEST_ATTACKS, attacks),
-            cents: weighted(FEWEST_PARTIALS, partials().map(|p| (p.count, p.cents)).collect()),
+            cents: weighted(FEWEST_PARTIALS, partials().map(|p| (p.count + p.count_above_4k, p.cents)).collect()),
             kept: weighted(FEWEST_PARTIALS, partials().filter_map(|p| Some((p.count, p.kept?))).collect()),
             kept_above_4k: weighted(
                 FEWEST_PARTIALS,
-                partials().filter_map(|p| Some((p.count, p.kept_above_4k?))).collect(),
+                partials().filter_map(|p| Some((p.count_above_4k, p.kept_above_4k?))).collect(),
             ),
         }
     }
@@ -231,7 +231,14 @@ mod tests {
             level_db: 0.0,
             correlation: 0.1,
             attacks: Some(Attacks { count, sharpness }),
-            partials: Some(Partials { count: 40, cents: 2.0, cents_p90: 5.0, kept: Some(1.0), kept_above_4k: None }),
+            partials: Some(Partials {
+                count: 40,
+                count_above_4k: 0,
+                cents: 2.0,
+                cents_p90: 5.0,
+                kept: Some(1.0),
+                kept_above_4k: None,
+            }),
         };
         let mean = Copied::mean(&[copy(30, 1.0), copy(10, 0.2)]);
         assert!((mean.sharpness.unwrap() - 0.8).abs() < 1e-9 && (mean.correlation - 0.1).abs() < 1e-9);

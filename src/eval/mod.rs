@@ -9,7 +9,7 @@
 //! * [`evaluation`]: all that one run measures; [`criteria`]: what it should show
 //! * [`sets`], [`kinds`], [`obedience`], [`drift`], [`copies`], [`speed`]: its parts
 //! * [`subject`], [`origin`]: the model under test and the training folder it came from
-//! * [`held_out`], [`continuations`]: real sound, and what is asked for
+//! * [`held_out`], [`continuations`], [`control`]: real sound, and what is asked for
 //! * [`distance`], [`fidelity`], [`statistics`], [`tempo`], [`pitch`], [`similarity`], [`seam`], [`rank`]: the measures
 //! * [`classifier`], [`bands`], [`features`]: what distances are taken over
 //! * [`bench`](mod@bench), [`plot`]: timings and pictures
@@ -19,6 +19,7 @@ pub mod bench;
 pub mod cache;
 pub mod classifier;
 pub mod continuations;
+pub mod control;
 pub mod copies;
 pub mod criteria;
 pub mod distance;

@@ -5,146 +5,27 @@
 
 use super::EvalError;
 use super::cache::Cache;
+use super::control::{Control, DRUMS, Measure, Trial, octave_share};
 use super::held_out::{self, Purpose, samples};
-use super::pitch::share_in_scale;
 use super::progress::Progress;
-use super::rank::spearman;
 use super::spread::Spread;
-use super::statistics::Statistics;
 use super::subject::{Parts, Settings, Subject};
-use super::tempo::{beat_tempo, drum_tempo, is_tempo, is_tempo_or_octave};
 use crate::audio::Stereo;
-use crate::condition::{Controls, Scale};
-use crate::corpus::{BPM, KINDS, Kind};
+use crate::condition::Controls;
+use crate::corpus::{KINDS, Kind};
 use crate::model::spec::Obedience;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of what the cached sounds are measured by.
-const VERSION: u32 = 1;
-/// How far a tempo may be off.
-const TEMPO_TOLERANCE: f64 = 0.03;
-/// The kind whose tempo decides: one that is all rhythm.
-const DRUMS: &str = "drums";
-/// What the other controls are held at, where the kind obeys them.
-const HELD: (f32, f32, f32) = (120.0, 0.5, 0.5);
+const VERSION: u32 = 2;
 
-/// A control of the corpus' synthesisers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Control {
-    /// Tempo.
-    Bpm,
-    /// Event rate.
-    Density,
-    /// Spectral tilt.
-    Brightness,
-    /// Key signature.
-    Scale,
-}
-
-impl Control {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Bpm, Self::Density, Self::Brightness, Self::Scale];
-
-    /// Its name in the protocol and in `model.json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bpm => "bpm",
-            Self::Density => "density",
-            Self::Brightness => "brightness",
-            Self::Scale => "scale",
-        }
-    }
-
-    /// What is measured, for people.
-    pub fn measure(self) -> &'static str {
-        match self {
-            Self::Bpm => "share of drum loops whose tempo is within 3 %",
-            Self::Density => "rank correlation with onsets a second, mean over kinds",
-            Self::Brightness => "rank correlation with the spectral centroid, mean over kinds",
-            Self::Scale => "share of notes in the scale, mean over kinds",
-        }
-    }
-
-    /// The least value at which a model obeys.
-    pub fn needed(self) -> f64 {
-        match self {
-            Self::Bpm | Self::Density | Self::Brightness => 0.8,
-            Self::Scale => 0.9,
-        }
-    }
-
-    fn obeyed_by(self, kind: &Kind) -> bool {
-        match self {
-            Self::Bpm => kind.obeys.bpm,
-            Self::Density => kind.obeys.density,
-            Self::Brightness => kind.obeys.brightness,
-            Self::Scale => kind.obeys.scale,
-        }
-    }
-
-    /// Value `i` of `count`, evenly over the control's range, as a number and as controls that hold all others.
-    fn value(self, kind: &Kind, i: u64, count: u64) -> (f64, Controls) {
-        let share = i as f32 / (count - 1).max(1) as f32;
-        let (bpm, density, brightness) = HELD;
-        let mut controls =
-            Controls { bpm: Some(bpm), density: Some(density), brightness: Some(brightness), scale: None };
-        let number = match self {
-            Self::Bpm => {
-                let bpm = (BPM.start() + share * (BPM.end() - BPM.start())).round();
-                f64::from(*controls.bpm.insert(bpm))
-            }
-            Self::Density => f64::from(*controls.density.insert(share)),
-            Self::Brightness => f64::from(*controls.brightness.insert(share)),
-            // Fifths apart, so that any few of them differ in several notes.
-            Self::Scale => {
-                let scale = Scale::from_tonic((7 * i % 12) as u8);
-                f64::from(controls.scale.insert(scale).tonic())
-            }
-        };
-        (number, kind.obeys.mask(&controls))
-    }
-
-    fn hear(self, kind: &Kind, asked: f64, sound: &Stereo) -> Option<f64> {
-        match self {
-            Self::Bpm if kind.name == DRUMS => drum_tempo(sound),
-            Self::Bpm => beat_tempo(sound),
-            Self::Density => Some(f64::from(Statistics::of(sound).onsets_per_s)),
-            Self::Brightness => Some(f64::from(Statistics::of(sound).centroid_hz)),
-            Self::Scale => share_in_scale(sound, Scale::from_tonic(asked as u8)),
-        }
-    }
-
-    /// One figure from trials: a rank correlation or a share.
-    fn figure(self, trials: &[Trial]) -> Option<f64> {
-        match self {
-            Self::Bpm => share(trials, |t| t.measured.is_some_and(|m| is_tempo(t.asked, m, TEMPO_TOLERANCE))),
-            Self::Density | Self::Brightness => {
-                let pairs: Vec<_> = trials.iter().filter_map(|t| Some((t.asked, t.measured?))).collect();
-                // A sound that never changes obeys nothing.
-                if pairs.len() < 3 { None } else { Some(spearman(&pairs).unwrap_or(0.0)) }
-            }
-            // A sound without notes is in no scale.
-            Self::Scale => {
-                (!trials.is_empty()).then(|| Spread::of(trials.iter().map(|t| t.measured.unwrap_or(0.0))).mean)
-            }
-        }
-    }
-}
-
-fn share(trials: &[Trial], right: impl Fn(&Trial) -> bool) -> Option<f64> {
-    (!trials.is_empty()).then(|| trials.iter().filter(|t| right(t)).count() as f64 / trials.len() as f64)
-}
-
-/// One sound: what was asked for, and what was heard.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Tempo, density, brightness, or the tonic's pitch class.
-    pub asked: f64,
-    /// Tempo, onsets a second, centroid in Hz, or the share of notes in the scale; `None` if there is none.
-    pub measured: Option<f64>,
+/// One sound and all that is heard of it, a value a measure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Heard {
+    asked: f64,
+    values: Vec<Option<f64>>,
 }
 
 /// How a kind obeys a control.
@@ -152,7 +33,10 @@ pub struct Trial {
 pub struct KindObedience {
     /// The kind.
     pub kind: String,
-    /// The model's figure.
+    /// What was listened to.
+    pub measure: Measure,
+    /// The model's figure, positive where the sound changes in the direction in which the corpus' does: a downpour has
+    /// fewer onsets that can be told apart than a drizzle.
     pub generated: Option<f64>,
     /// The corpus' figure by the same measure.
     pub corpus: Option<f64>,
@@ -231,18 +115,19 @@ pub fn measure(
             let number = |i: u64| (control as u64 * 1_000 + row as u64) * 1_000 + i;
             let values: Vec<(f64, Controls)> =
                 (0..sizes.sounds).map(|i| control.value(kind, i, sizes.sounds)).collect();
-            let trial = |(&(asked, _), sound): (&(f64, Controls), &Stereo)| Trial {
+            let measures = control.measures(kind);
+            let trial = |(&(asked, _), sound): (&(f64, Controls), &Stereo)| Heard {
                 asked,
-                measured: control.hear(kind, asked, sound),
+                values: measures.iter().map(|measure| measure.hear(asked, sound)).collect(),
             };
-            let real: Vec<Trial> = cache.get("control", &key(None), || {
+            let real: Vec<Heard> = cache.get("control", &key(None), || {
                 let each = values.par_iter().enumerate().map(|(i, value)| {
                     let clip = held_out::clip(Purpose::Controls, index, number(i as u64), &value.1, sizes.seconds);
                     trial((value, &clip.pcm))
                 });
                 Ok(each.collect())
             })?;
-            let made: Vec<Trial> = cache.get("control", &key(Some((&parts, settings))), || {
+            let made: Vec<Heard> = cache.get("control", &key(Some((&parts, settings))), || {
                 // A noun alone: "gentle rain" would ask for few drops itself.
                 let noun = kind.nouns.first().or(kind.things.first()).copied().unwrap_or(kind.prompt);
                 let asked: Vec<_> = (values.iter().zip(0..))
@@ -251,7 +136,7 @@ pub fn measure(
                 let sounds = subject.streams(&asked, samples(sizes.seconds))?;
                 Ok(values.par_iter().zip(&sounds).map(trial).collect())
             })?;
-            obediences.push(KindObedience::of(control, kind.name, made, &real));
+            obediences.push(KindObedience::of(control, kind, &made, &real));
         }
         reports.push(ControlReport::of(control, obediences));
         progress.advance(1);
@@ -261,15 +146,27 @@ pub fn measure(
 }
 
 impl KindObedience {
-    fn of(control: Control, kind: &str, trials: Vec<Trial>, real: &[Trial]) -> Self {
-        let corpus = control.figure(real);
-        let octave = share(&trials, |t| t.measured.is_some_and(|m| is_tempo_or_octave(t.asked, m, TEMPO_TOLERANCE)));
+    /// By the first measure that can tell of the corpus, or else the one that can tell most.
+    fn of(control: Control, kind: &Kind, made: &[Heard], real: &[Heard]) -> Self {
+        let trials = |heard: &[Heard], at: usize| -> Vec<Trial> {
+            let trial = |heard: &Heard| Trial { asked: heard.asked, measured: heard.values.get(at).copied().flatten() };
+            heard.iter().map(trial).collect()
+        };
+        let corpus = |at: usize| control.figure(&trials(real, at));
+        let tells = |at: usize| corpus(at).map_or(0.0, f64::abs);
+        let measures = control.measures(kind);
+        let first = (0..measures.len()).find(|&at| control.judges(corpus(at)));
+        let most = || (0..measures.len()).max_by(|&a, &b| tells(a).total_cmp(&tells(b)));
+        let at = first.or_else(most).unwrap_or(0);
+        let trials = trials(made, at);
+        let direction = if corpus(at).is_some_and(|figure| figure < 0.0) { -1.0 } else { 1.0 };
         Self {
-            kind: kind.to_owned(),
-            generated: control.figure(&trials),
-            corpus,
-            generated_octave: octave.filter(|_| control == Control::Bpm),
-            counts: corpus.is_some_and(|figure| figure >= control.needed()),
+            kind: kind.name.to_owned(),
+            measure: measures[at],
+            generated: control.figure(&trials).map(|figure| direction * figure),
+            corpus: corpus(at).map(|figure| direction * figure),
+            generated_octave: octave_share(&trials).filter(|_| control == Control::Bpm),
+            counts: first.is_some(),
             trials,
         }
     }
@@ -330,15 +227,16 @@ impl ObedienceReport {
                 report.control.needed()
             );
         }
-        text += "\n| kind | control | generated | corpus | counts |\n|---|---|---|---|---|\n";
+        text += "\n| kind | control | listened to | generated | corpus | counts |\n|---|---|---|---|---|---|\n";
         for report in &self.controls {
             for kind in &report.kinds {
                 let octave =
                     kind.generated_octave.map_or(String::new(), |share| format!(" ({share:.2} but for an octave)"));
                 text += &format!(
-                    "| {} | {} | {}{octave} | {} | {} |\n",
+                    "| {} | {} | {} | {}{octave} | {} | {} |\n",
                     kind.kind,
                     report.control.name(),
+                    kind.measure.name(),
                     figure(kind.generated),
                     figure(kind.corpus),
                     if kind.counts { "yes" } else { "no" }
@@ -354,18 +252,23 @@ mod tests {
     use super::*;
     use crate::corpus;
 
-    fn trials(pairs: &[(f64, f64)]) -> Vec<Trial> {
-        pairs.iter().map(|&(asked, measured)| Trial { asked, measured: Some(measured) }).collect()
+    fn kind(name: &str) -> &'static Kind {
+        &KINDS[corpus::kind_named(name).unwrap()]
+    }
+
+    /// Sounds of which every measure hears the same.
+    fn heard(pairs: &[(f64, f64)]) -> Vec<Heard> {
+        pairs.iter().map(|&(asked, value)| Heard { asked, values: vec![Some(value); 3] }).collect()
     }
 
     #[test]
-    fn only_kinds_that_the_measure_can_judge_count() {
-        let obeys = trials(&[(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)]);
-        let not = trials(&[(0.0, 2.0), (0.5, 3.0), (1.0, 1.0)]);
+    fn only_kinds_that_a_measure_can_judge_count() {
+        let obeys = heard(&[(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)]);
+        let not = heard(&[(0.0, 2.0), (0.5, 3.0), (1.0, 1.0)]);
         let kinds = vec![
-            KindObedience::of(Control::Density, "clock", obeys.clone(), &obeys),
-            KindObedience::of(Control::Density, "frogs", not.clone(), &obeys),
-            KindObedience::of(Control::Density, "rain", not.clone(), &not),
+            KindObedience::of(Control::Density, kind("clock"), &obeys, &obeys),
+            KindObedience::of(Control::Density, kind("frogs"), &not, &obeys),
+            KindObedience::of(Control::Density, kind("rain"), &not, &not),
         ];
         assert_eq!(kinds.iter().map(|kind| kind.counts).collect::<Vec<_>>(), [true, true, false]);
         let report = ControlReport::of(Control::Density, kinds);
@@ -375,37 +278,36 @@ mod tests {
     }
 
     #[test]
+    fn a_measure_that_falls_counts_the_other_way_round() {
+        let falls = heard(&[(0.0, 3.0), (0.5, 2.0), (1.0, 1.0)]);
+        let rises = heard(&[(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)]);
+        let rain = KindObedience::of(Control::Density, kind("rain"), &falls, &falls);
+        assert_eq!((rain.generated, rain.corpus, rain.counts), (Some(1.0), Some(1.0), true));
+        assert_eq!(KindObedience::of(Control::Density, kind("rain"), &rises, &falls).generated, Some(-1.0));
+        // A centroid has to rise with brightness.
+        assert!(!KindObedience::of(Control::Brightness, kind("rain"), &falls, &falls).counts);
+    }
+
+    #[test]
+    fn the_first_measure_that_can_tell_decides() {
+        let sound = |asked: f64, second: f64| Heard { asked, values: vec![Some(1.0), Some(second), Some(asked)] };
+        let real = [sound(0.0, 1.0), sound(0.5, 2.0), sound(1.0, 3.0)];
+        let made = [sound(0.0, 1.0), sound(0.5, 3.0), sound(1.0, 2.0)];
+        let frogs = KindObedience::of(Control::Density, kind("frogs"), &made, &real);
+        assert_eq!((frogs.measure, frogs.generated), (Measure::Attacks, Some(0.5)));
+    }
+
+    #[test]
     fn drums_decide_the_tempo() {
-        let right = trials(&[(100.0, 101.0), (120.0, 120.0)]);
-        let half = trials(&[(100.0, 50.0), (120.0, 120.0)]);
-        let drums = KindObedience::of(Control::Bpm, DRUMS, half.clone(), &right);
+        let right = heard(&[(100.0, 101.0), (120.0, 120.0)]);
+        let half = heard(&[(100.0, 50.0), (120.0, 120.0)]);
+        let drums = KindObedience::of(Control::Bpm, kind(DRUMS), &half, &right);
         assert_eq!((drums.generated, drums.generated_octave), (Some(0.5), Some(1.0)));
-        let clock = KindObedience::of(Control::Bpm, "clock", right.clone(), &right);
+        let clock = KindObedience::of(Control::Bpm, kind("clock"), &right, &right);
         let report = ControlReport::of(Control::Bpm, vec![clock.clone(), drums]);
         assert_eq!((report.generated, report.obeys()), (Some(0.5), Some(false)));
         assert_eq!(ControlReport::of(Control::Bpm, vec![clock]).obeys(), Some(true));
         assert_eq!(ControlReport::of(Control::Bpm, vec![]).obeys(), None);
-    }
-
-    #[test]
-    fn nothing_heard_is_not_obedience() {
-        let mute: Vec<Trial> = (0..4).map(|i| Trial { asked: f64::from(i), measured: None }).collect();
-        assert_eq!(Control::Scale.figure(&mute), Some(0.0));
-        assert_eq!(Control::Bpm.figure(&mute), Some(0.0));
-        assert_eq!(Control::Density.figure(&trials(&[(0.0, 1.0), (0.5, 1.0), (1.0, 1.0)])), Some(0.0));
-    }
-
-    #[test]
-    fn values_span_the_range_and_hold_what_the_kind_obeys() {
-        let harp = &KINDS[corpus::kind_named("harp").unwrap()];
-        let (bpm, controls) = Control::Bpm.value(harp, 11, 12);
-        assert_eq!((bpm, controls.bpm, controls.density, controls.scale), (200.0, Some(200.0), Some(0.5), None));
-        let rain = &KINDS[corpus::kind_named("rain").unwrap()];
-        let (density, controls) = Control::Density.value(rain, 3, 4);
-        assert_eq!((density, controls.bpm, controls.density), (1.0, None, Some(1.0)));
-        let tonics: std::collections::HashSet<_> =
-            (0..12).map(|i| Control::Scale.value(harp, i, 12).1.scale.unwrap()).collect();
-        assert_eq!(tonics.len(), 12);
     }
 
     #[test]
@@ -414,15 +316,15 @@ mod tests {
             [("campfire", Control::Density), ("ocean", Control::Brightness), ("marimba", Control::Scale)]
         {
             let index = corpus::kind_named(name).unwrap();
-            let kind = &KINDS[index];
-            let trials: Vec<Trial> = (0..6)
+            let heard: Vec<Heard> = (0..6)
                 .map(|i| {
-                    let (asked, controls) = control.value(kind, i, 6);
+                    let (asked, controls) = control.value(kind(name), i, 6);
                     let sound = held_out::clip(Purpose::Controls, index, i, &controls, 5.0).pcm;
-                    Trial { asked, measured: control.hear(kind, asked, &sound) }
+                    let hear = |measure: &Measure| measure.hear(asked, &sound);
+                    Heard { asked, values: control.measures(kind(name)).iter().map(hear).collect() }
                 })
                 .collect();
-            assert!(control.figure(&trials).unwrap() >= control.needed(), "{name}: {trials:?}");
+            assert!(KindObedience::of(control, kind(name), &heard, &heard).counts, "{name}: {heard:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::drift::DriftReport;
 use super::evaluation::{Evaluation, Section};
 use super::kinds::KindsReport;
-use super::obedience::{Control, ControlReport, ObedienceReport};
+use super::obedience::{ControlReport, KindObedience, ObedienceReport};
 use super::plot::{Chart, Image, Scale, Series, matrix};
 use super::sets::{SetsReport, Source};
 
@@ -92,20 +92,16 @@ fn confusion(kinds: &KindsReport) -> Image {
 fn controls(report: &ObedienceReport) -> Image {
     let chart = |report: &ControlReport| {
         let counting = report.kinds.iter().filter(|kind| kind.counts);
-        let points = |kind: &super::obedience::KindObedience| -> Vec<(f64, f64)> {
+        let points = |kind: &KindObedience| -> Vec<(f64, f64)> {
             kind.trials.iter().filter_map(|trial| Some((trial.asked, trial.measured?))).collect()
-        };
-        let measured = match report.control {
-            Control::Bpm => "tempo heard",
-            Control::Density => "onsets a second",
-            Control::Brightness => "centroid (Hz)",
-            Control::Scale => "share of notes in scale",
         };
         let chart = Chart {
             title: format!("{}, kind by kind", report.control.name()),
             x_label: "asked for".into(),
-            y_label: measured.into(),
-            series: counting.map(|kind| Series::scatter(&kind.kind, points(kind))).collect(),
+            y_label: "heard".into(),
+            series: counting
+                .map(|kind| Series::scatter(&format!("{}: {}", kind.kind, kind.measure.name()), points(kind)))
+                .collect(),
             ..Chart::default()
         };
         chart.render(1000, 40 + 420.max(24 * report.kinds.len()))

@@ -48,7 +48,8 @@ pub fn find_loop(sound: &Stereo) -> Option<Loop> {
     // Two whole loops must fit, or there is nothing to compare.
     for lag in 1..=count / 2 {
         let now = correlation(lag);
-        least = least.min(now);
+        // Below 0 means unlike by contrast, which is no less new than 0.
+        least = least.min(now).max(0.0);
         let score = now - least;
         if lag >= shortest && best.is_none_or(|best| score > best.score) {
             best = Some(Loop { score, seconds: lag as f64 / RATE });

@@ -28,8 +28,10 @@ const HIGH_HZ: f64 = 4_000.0;
 /// The partials of a copy against those of its original.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Partials {
-    /// How many peaks of how many frames were looked for.
+    /// How many were looked for below 4 kHz, over all frames.
     pub count: usize,
+    /// How many above.
+    pub count_above_4k: usize,
     /// Absolute error of their frequency in cents, median over those that were found.
     pub cents: f64,
     /// The same, 90th percentile.
@@ -54,7 +56,8 @@ impl Partials {
             }
         }
         Some(Self {
-            count: low.all + high.all,
+            count: low.all,
+            count_above_4k: high.all,
             cents: median(&errors)?,
             cents_p90: quantile(&errors, 0.9)?,
             kept: low.share(),
