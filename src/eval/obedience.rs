@@ -327,4 +327,26 @@ mod tests {
             assert!(KindObedience::of(control, kind(name), &heard, &heard).counts, "{name}: {heard:?}");
         }
     }
+
+    /// Prints which measure can tell of which kind: `cargo test --release which_kinds -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn which_kinds_can_be_judged() {
+        for control in Control::ALL {
+            for (index, kind) in KINDS.iter().enumerate().filter(|(_, kind)| control.obeyed_by(kind)) {
+                let heard: Vec<Heard> = (0..12u64)
+                    .into_par_iter()
+                    .map(|i| {
+                        let (asked, controls) = control.value(kind, i, 12);
+                        let sound = held_out::clip(Purpose::Controls, index, i, &controls, 8.0).pcm;
+                        let values = control.measures(kind).iter().map(|measure| measure.hear(asked, &sound));
+                        Heard { asked, values: values.collect() }
+                    })
+                    .collect();
+                let KindObedience { kind, measure, corpus, counts, .. } =
+                    KindObedience::of(control, kind, &heard, &heard);
+                println!("{:10} {kind:12} {:22} {corpus:.2?} {counts}", control.name(), measure.name());
+            }
+        }
+    }
 }

@@ -4,7 +4,6 @@ use super::EvalError;
 use super::bench::Machine;
 use super::origin::sample_teacher;
 use super::progress::Progress;
-use super::spread::Spread;
 use super::statistics::median;
 use super::subject::Subject;
 use crate::audio::Vocoder;
@@ -42,10 +41,10 @@ pub struct SpeedReport {
     pub student_ms: f64,
     /// Median of what both need to make latents into sound: decoder and vocoder, in milliseconds.
     pub sound_ms: f64,
-    /// The teacher's time over the student's, pair by pair, latents alone.
-    pub ratio: Spread,
+    /// The teacher's time over the student's, latents alone, median of the pairs.
+    pub ratio: f64,
     /// The same of whole chunks, from noise to sound.
-    pub whole_ratio: Spread,
+    pub whole_ratio: f64,
 }
 
 /// Times `runs` pairs of batches. The teacher's network has the student's shape, so its time does not need its weights.
@@ -85,6 +84,7 @@ pub fn measure(
         progress.advance(1);
     }
     progress.end();
+    let middle = |values: Vec<f64>| median(&values).unwrap_or_default();
     let pairs = || slow.iter().zip(&fast).zip(&sound).map(|((&slow, &fast), &sound)| (slow, fast, sound));
     Ok(SpeedReport {
         machine: Machine::here(if device.is_cpu() { "cpu" } else { "cuda" }),
@@ -92,11 +92,11 @@ pub fn measure(
         runs,
         teacher_steps: TEACHER_STEPS,
         student_steps,
-        teacher_ms: median(&slow).unwrap_or_default(),
-        student_ms: median(&fast).unwrap_or_default(),
-        sound_ms: median(&sound).unwrap_or_default(),
-        ratio: Spread::of(pairs().map(|(slow, fast, _)| slow / fast)),
-        whole_ratio: Spread::of(pairs().map(|(slow, fast, sound)| (slow + sound) / (fast + sound))),
+        ratio: middle(pairs().map(|(slow, fast, _)| slow / fast).collect()),
+        whole_ratio: middle(pairs().map(|(slow, fast, sound)| (slow + sound) / (fast + sound)).collect()),
+        teacher_ms: middle(slow),
+        student_ms: middle(fast),
+        sound_ms: middle(sound),
     })
 }
 
@@ -152,8 +152,8 @@ impl SpeedReport {
         let processor = if m.processor.is_empty() { "unknown processor" } else { &m.processor };
         format!(
             "Latents of {} chunks at once, medians of {} runs in turns on {processor}, {} threads, device {}: teacher, {} \
-             steps with guidance ({} evaluations), {:.0} ms; student, {} steps, {:.1} ms: {} times faster. Decoder and vocoder \
-             take either {:.1} ms more, so whole chunks are made {} times faster.\n",
+             steps with guidance ({} evaluations), {:.0} ms; student, {} steps, {:.1} ms: {:.1} times faster. Decoder and vocoder \
+             take either {:.1} ms more, so whole chunks are made {:.1} times faster.\n",
             self.batch,
             self.runs,
             m.threads,
@@ -163,9 +163,9 @@ impl SpeedReport {
             self.teacher_ms,
             self.student_steps,
             self.student_ms,
-            self.ratio.text(1),
+            self.ratio,
             self.sound_ms,
-            self.whole_ratio.text(1)
+            self.whole_ratio
         )
     }
 }
