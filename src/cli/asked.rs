@@ -59,17 +59,17 @@ impl Asked {
         }
         let info = ModelInfo::of(model.spec());
         let number = |name: &str, value: Option<f32>| -> anyhow::Result<Option<f32>> {
-            value.map(|x| allowed(&info, name, &ControlValue::Number(x)).map(|()| x)).transpose()
+            value.map(|x| allowed(model, &info, name, &ControlValue::Number(x)).map(|()| x)).transpose()
         };
         let scale = match &self.scale {
             None => None,
             Some(name) => {
-                allowed(&info, "scale", &ControlValue::Name(name.clone()))?;
+                allowed(model, &info, "scale", &ControlValue::Name(name.clone()))?;
                 Scale::from_name(name)
             }
         };
-        allowed(&info, "steps", &ControlValue::Integer(self.steps as u64))?;
-        allowed(&info, "temperature", &ControlValue::Number(self.temperature))?;
+        allowed(model, &info, "steps", &ControlValue::Integer(self.steps as u64))?;
+        allowed(model, &info, "temperature", &ControlValue::Number(self.temperature))?;
         Ok(Condition {
             prompts,
             controls: Controls {
@@ -85,9 +85,14 @@ impl Asked {
     }
 }
 
-fn allowed(info: &ModelInfo, name: &str, value: &ControlValue) -> anyhow::Result<()> {
-    let control =
-        info.control(name).with_context(|| format!("--{name}: the model {:?} has no such control", info.name))?;
+fn allowed(model: &Model, info: &ModelInfo, name: &str, value: &ControlValue) -> anyhow::Result<()> {
+    let control = info.control(name).with_context(|| match model.spec().obedience.get(name) {
+        None => format!("--{name}: the model {:?} has no such control", info.name),
+        Some(o) => format!(
+            "--{name}: the model {:?} does not obey it ({}: {:.2}, {:.2} would be needed)",
+            info.name, o.measure, o.measured, o.needed
+        ),
+    })?;
     match control.range.contains(value) {
         true => Ok(()),
         false => bail!("--{name} {value}: must be {}", control.range),

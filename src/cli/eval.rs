@@ -1,28 +1,70 @@
-//! `twostep eval`: generated sound beside the corpus, kind by kind.
+//! `twostep eval`: what a model makes, measured against held-out sound of the corpus.
 
 use super::model::ModelArg;
 use super::picture::Picture;
+use anyhow::Context;
 use clap::Args;
-use indicatif::ProgressBar;
-use std::path::PathBuf;
-use twostep::audio::{HOP, SAMPLE_RATE, Stereo};
-use twostep::condition::{Condition, Controls, Prompt};
-use twostep::corpus;
-use twostep::engine::{ModelRenderer, offline};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use twostep::audio::{Analyser, HOP, columns};
+use twostep::condition::Controls;
+use twostep::eval::cache::Cache;
+use twostep::eval::classifier::{Effort, SoundClassifier};
+use twostep::eval::copies::{self, CopySizes};
+use twostep::eval::drift::{self, DriftSizes};
+use twostep::eval::evaluation::Pictures;
+use twostep::eval::held_out::{self, Purpose, samples};
+use twostep::eval::kinds::{self, KindSizes};
+use twostep::eval::obedience::{self, ObedienceSizes};
+use twostep::eval::origin::Origin;
+use twostep::eval::pictures;
 use twostep::eval::plot::Image;
-use twostep::eval::{Case, compare};
+use twostep::eval::progress::Progress;
+use twostep::eval::sets::{self, SetSizes};
+use twostep::eval::speed;
+use twostep::eval::subject::Subject;
+use twostep::eval::{Evaluation, Machine, Section};
+use twostep::model::ModelSpec;
 
 /// Options of `twostep eval`.
 #[derive(Args, Debug)]
 pub struct Eval {
     #[command(flatten)]
     model: ModelArg,
-    /// Seconds of each sound
-    #[arg(long, env = "TWOSTEP_SECONDS", default_value_t = 10.0)]
-    seconds: f32,
-    /// Sounds a kind
+    /// The training folder of the model, or the teacher's weights in it: for distances against the teacher, and for the
+    /// codec
+    #[arg(long, env = "TWOSTEP_TEACHER")]
+    teacher: Option<PathBuf>,
+    /// Parts to measure, separated by commas: kinds, distances, controls, drift, codec, speed; all of them if not given
+    #[arg(long, env = "TWOSTEP_ONLY", value_delimiter = ',')]
+    only: Vec<Section>,
+    /// Chunks a set of the distances
+    #[arg(long, env = "TWOSTEP_CHUNKS", default_value_t = 2000)]
+    chunks: usize,
+    /// Draws of contexts and noise that the distances are averaged over
     #[arg(long, env = "TWOSTEP_SEEDS", default_value_t = 3)]
     seeds: u64,
+    /// Sounds a kind, and values a control and kind
+    #[arg(long, env = "TWOSTEP_SOUNDS", default_value_t = 12)]
+    sounds: u64,
+    /// Seconds of each of these sounds
+    #[arg(long, env = "TWOSTEP_SECONDS", default_value_t = 8.0)]
+    seconds: f64,
+    /// Long streams a kind
+    #[arg(long, env = "TWOSTEP_STREAMS", default_value_t = 4)]
+    streams: u64,
+    /// Seconds of each of them
+    #[arg(long, env = "TWOSTEP_STREAM_SECONDS", default_value_t = 121.0)]
+    stream_seconds: f64,
+    /// Evaluations of the teacher's denoiser a chunk, even numbers separated by commas
+    #[arg(long, env = "TWOSTEP_EVALUATIONS", value_delimiter = ',', default_value = "8,16,32,64")]
+    evaluations: Vec<usize>,
+    /// Optimiser steps of the classifier's training, which happens once for a corpus
+    #[arg(long, env = "TWOSTEP_CLASSIFIER_STEPS", default_value_t = Effort::default().steps)]
+    classifier_steps: u64,
+    /// Clips a kind for it
+    #[arg(long, env = "TWOSTEP_CLASSIFIER_CLIPS", default_value_t = Effort::default().clips)]
+    classifier_clips: usize,
     /// Network evaluations a chunk: 1, 2 or 4
     #[arg(long, env = "TWOSTEP_STEPS", default_value_t = 2)]
     steps: usize,
@@ -32,105 +74,219 @@ pub struct Eval {
     /// Time of the second step in radians, to search for the best; the model's own if not given
     #[arg(long, env = "TWOSTEP_T_MID")]
     t_mid: Option<f64>,
-    /// Also write everything here, as JSON
+    /// Folder for what need not be computed twice; the user's cache folder if not given
+    #[arg(long, env = "TWOSTEP_CACHE")]
+    cache: Option<PathBuf>,
+    /// Write everything here, as JSON, part by part as it is measured
     #[arg(long, env = "TWOSTEP_JSON")]
     json: Option<PathBuf>,
-    /// Put the table into this model card
+    /// Put the tables into this model card, and the pictures beside it
     #[arg(long, env = "TWOSTEP_CARD")]
     card: Option<PathBuf>,
-    /// Draw the spectrogram of a generated and a corpus sound of every kind here, as PNG
-    #[arg(long, env = "TWOSTEP_PICTURE")]
-    picture: Option<PathBuf>,
+    /// Folder for the pictures; the card's if there is a card
+    #[arg(long, env = "TWOSTEP_PICTURES")]
+    pictures: Option<PathBuf>,
+    /// Write into model.json how the model obeys its controls: those it does not are no longer offered
+    #[arg(long, env = "TWOSTEP_WRITE_CONTROLS")]
+    write_controls: bool,
 }
 
-/// Seeds of corpus sound lie here, beyond those that training draws.
-const HELD_OUT: u64 = 1 << 40;
-/// Seconds of each sound in the picture.
-const PICTURE_SECONDS: f32 = 5.0;
+/// What all parts measure with.
+struct Bench {
+    subject: Subject,
+    origin: Option<Origin>,
+    classifier: Option<SoundClassifier>,
+    corpus: String,
+    cache: Cache,
+    progress: Progress,
+}
+
+/// Seconds of each sound in the picture of spectrograms.
+const PICTURE_SECONDS: f64 = 5.0;
+/// Pairs of runs, and chunks together, of the teacher's and the student's timing.
+const SPEED_RUNS: usize = 5;
+const SPEED_BATCH: usize = 4;
+/// Seconds of the sounds that are encoded and decoded.
+const COPY_SECONDS: f64 = 5.0;
 
 impl Eval {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
-        anyhow::ensure!(matches!(self.steps, 1 | 2 | 4), "--steps {}: must be 1, 2 or 4", self.steps);
-        anyhow::ensure!((2.0..=600.0).contains(&self.seconds), "--seconds {}: must be 2 to 600", self.seconds);
-        let mut model = self.model.load()?;
-        if let Some(t_mid) = self.t_mid {
-            model.set_t_mid(t_mid)?;
+        self.check()?;
+        let device = self.model.device.open()?;
+        let subject = Subject::open(&self.model.model, &device, self.steps, self.guidance, self.t_mid)?;
+        let origin = self.teacher.as_ref().map(|path| Origin::open(path, &subject)).transpose()?;
+        let cache = Cache::new(&self.cache.clone().unwrap_or_else(Cache::default_folder));
+        let corpus = held_out::fingerprint(subject.kinds());
+        let wanted: Vec<Section> = Section::ALL.into_iter().filter(|section| self.wants(*section)).collect();
+        let listens = [Section::Kinds, Section::Drift, Section::Distances];
+        let classifier = match wanted.iter().any(|section| listens.contains(section)) {
+            true => Some(SoundClassifier::get(&cache, subject.kinds(), &corpus, &self.effort())?),
+            false => None,
+        };
+        let mut evaluation = self.begin(&subject);
+        evaluation.classifier = classifier.as_ref().map(|classifier| classifier.test().clone());
+        let mut bench = Bench { subject, origin, classifier, corpus, cache, progress: Progress::visible() };
+        for section in wanted {
+            self.measure(section, &mut bench, &mut evaluation)?;
+            evaluation.judge();
+            if let Some(path) = &self.json {
+                std::fs::write(path, serde_json::to_string_pretty(&evaluation)? + "\n")
+                    .with_context(|| format!("--json {}", path.display()))?;
+            }
         }
-        let cases: Vec<Case> = (model.spec().kinds.iter())
-            .map(|kind| Case { kind: kind.name.clone(), prompt: kind.prompt.clone() })
-            .collect();
-        if let Some(stranger) = cases.iter().find(|case| corpus::kind_named(&case.kind).is_none()) {
-            anyhow::bail!("the corpus has no kind {:?} to compare the model with", stranger.kind);
-        }
-        let guidance = self.guidance.unwrap_or(model.spec().sampler.guidance as f32);
-        let mut renderer = ModelRenderer::new(model);
-        let seeds: Vec<u64> = (0..self.seeds.max(1)).collect();
-        let bar = ProgressBar::new(cases.len() as u64 * seeds.len() as u64);
-        let samples = (self.seconds * SAMPLE_RATE as f32) as u64;
-        let report = compare(
-            &cases,
-            self.seconds,
-            &seeds,
-            |prompt, seed| {
-                bar.inc(1);
-                let mut sound = Stereo::default();
-                let condition = self.condition(prompt, guidance);
-                offline::render(&mut renderer, &condition, seed, samples, |pcm, _| -> anyhow::Result<()> {
-                    sound.extend(pcm);
-                    Ok(())
-                })?;
-                Ok::<_, anyhow::Error>(sound)
-            },
-            |kind, seed| corpus_sound(kind, seed, f64::from(self.seconds)),
-        )?;
-        bar.finish_and_clear();
-        println!("{}", report.markdown());
-        if let Some(path) = &self.json {
-            std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
-        }
+        let pictures = self.draw(&mut bench.subject, &evaluation)?;
+        println!("{}", evaluation.markdown(&Pictures::new()));
         if let Some(path) = &self.card {
-            let card = std::fs::read_to_string(path)?;
-            std::fs::write(path, report.into_card(&card)?)?;
+            let card = std::fs::read_to_string(path).with_context(|| format!("--card {}", path.display()))?;
+            std::fs::write(path, evaluation.into_card(&card, &pictures)?)?;
         }
-        if let Some(path) = &self.picture {
-            self.draw(&mut renderer, &cases, guidance)?.save(path)?;
+        if self.write_controls {
+            let Some(report) = &evaluation.controls else {
+                anyhow::bail!("--write-controls: the controls were not measured (--only)")
+            };
+            let mut spec = ModelSpec::read(&self.model.model)?;
+            spec.obedience = report.obedience();
+            spec.write(&self.model.model)?;
         }
         Ok(())
     }
 
-    fn condition(&self, prompt: &str, guidance: f32) -> Condition {
-        Condition {
-            prompts: vec![Prompt { text: prompt.to_owned(), weight: 1.0 }],
-            controls: Controls::default(),
-            guidance,
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(matches!(self.steps, 1 | 2 | 4), "--steps {}: must be 1, 2 or 4", self.steps);
+        anyhow::ensure!((4.0..=600.0).contains(&self.seconds), "--seconds {}: must be 4 to 600", self.seconds);
+        let streams = 4.0..=3600.0;
+        anyhow::ensure!(
+            streams.contains(&self.stream_seconds),
+            "--stream-seconds {}: must be 4 to 3600",
+            self.stream_seconds
+        );
+        anyhow::ensure!(self.chunks >= 6, "--chunks {}: must be at least 6", self.chunks);
+        anyhow::ensure!(self.seeds >= 1, "--seeds must be at least 1");
+        anyhow::ensure!((1..=1000).contains(&self.sounds), "--sounds {}: must be 1 to 1000", self.sounds);
+        anyhow::ensure!((1..=1000).contains(&self.streams), "--streams {}: must be 1 to 1000", self.streams);
+        let odd = self.evaluations.iter().find(|&&evaluations| evaluations < 2 || evaluations % 2 == 1);
+        if let Some(odd) = odd {
+            anyhow::bail!("--evaluations {odd}: must be even, at least 2: the solver takes two a step");
+        }
+        anyhow::ensure!(
+            self.classifier_clips >= 1 && self.classifier_steps >= 1,
+            "--classifier-clips and --classifier-steps must be at least 1"
+        );
+        Ok(())
+    }
+
+    fn wants(&self, section: Section) -> bool {
+        self.only.is_empty() || self.only.contains(&section)
+    }
+
+    fn effort(&self) -> Effort {
+        Effort { steps: self.classifier_steps, clips: self.classifier_clips, ..Effort::default() }
+    }
+
+    fn begin(&self, subject: &Subject) -> Evaluation {
+        let spec = subject.model().spec();
+        Evaluation {
+            model: spec.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+            training: spec.training.clone(),
+            machine: Machine::here(if subject.model().device().is_cpu() { "cpu" } else { "cuda" }),
             steps: self.steps,
-            temperature: 1.0,
+            guidance: subject.settings().guidance,
+            classifier: None,
+            criteria: vec![],
+            kinds: None,
+            sets: None,
+            controls: None,
+            drift: None,
+            copies: None,
+            speed: None,
         }
     }
 
-    /// For every kind a row: generated sound, and corpus sound below it.
-    fn draw(&self, renderer: &mut ModelRenderer, cases: &[Case], guidance: f32) -> anyhow::Result<Image> {
-        let samples = (PICTURE_SECONDS * SAMPLE_RATE as f32) as u64;
-        let mut images = vec![];
-        for case in cases {
-            let mut generated = Picture::new(samples as usize / HOP);
-            let condition = self.condition(&case.prompt, guidance);
-            offline::render(renderer, &condition, 0, samples, |_, columns| -> anyhow::Result<()> {
-                generated.add(columns);
-                Ok(())
-            })?;
-            let mut real = Picture::new(samples as usize / HOP);
-            let sound = corpus_sound(&case.kind, 0, f64::from(PICTURE_SECONDS));
-            real.add(&twostep::audio::columns(&twostep::audio::Analyser::new().forward(&sound).values));
-            let seconds = f64::from(PICTURE_SECONDS);
-            images.push(generated.draw(&format!("{}: generated", case.prompt), seconds)?);
-            images.push(real.draw(&format!("{}: corpus", case.prompt), seconds)?);
+    fn measure(&self, section: Section, bench: &mut Bench, into: &mut Evaluation) -> anyhow::Result<()> {
+        let Bench { subject, origin, classifier, corpus, cache, progress } = bench;
+        match (section, classifier) {
+            (Section::Speed, _) => into.speed = Some(speed::measure(subject, SPEED_BATCH, SPEED_RUNS, progress)?),
+            (Section::Codec, _) => {
+                let sizes = CopySizes { sounds: self.sounds, seconds: COPY_SECONDS };
+                let encoder = origin.as_ref().and_then(Origin::encoder);
+                into.copies = Some(copies::measure(subject, encoder, corpus, cache, sizes, progress)?);
+            }
+            (Section::Controls, _) => {
+                let sizes = ObedienceSizes { sounds: self.sounds, seconds: self.seconds };
+                into.controls = Some(obedience::measure(subject, corpus, cache, sizes, progress)?);
+            }
+            (Section::Kinds, Some(classifier)) => {
+                let sizes = KindSizes { sounds: self.sounds, seconds: self.seconds };
+                into.kinds = Some(kinds::measure(subject, (classifier, corpus), cache, sizes, progress)?);
+            }
+            (Section::Drift, Some(classifier)) => {
+                let sizes = DriftSizes { streams: self.streams, seconds: self.stream_seconds };
+                into.drift = Some(drift::measure(subject, (classifier, corpus), cache, sizes, progress)?);
+            }
+            (Section::Distances, Some(classifier)) => {
+                let sizes = SetSizes {
+                    chunks: self.chunks,
+                    draws: self.seeds,
+                    student: vec![1, 2, 4],
+                    teacher: self.evaluations.clone(),
+                };
+                let classifier = (&*classifier, corpus.as_str());
+                into.sets = Some(sets::measure(subject, origin.as_ref(), classifier, cache, &sizes, progress)?);
+            }
+            (section, None) => anyhow::bail!("the section {} needs a classifier", section.name()),
         }
-        Ok(Image::stack(&images))
+        Ok(())
+    }
+
+    /// Draws the pictures, if there is a folder for them.
+    fn draw(&self, subject: &mut Subject, evaluation: &Evaluation) -> anyhow::Result<Pictures> {
+        let beside = |card: &PathBuf| card.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let Some(folder) = self.pictures.clone().or_else(|| self.card.as_ref().map(beside)) else {
+            return Ok(Pictures::new());
+        };
+        let mut pictures = Pictures::new();
+        for drawn in pictures::draw(evaluation) {
+            drawn.image.save(&folder.join(drawn.file))?;
+            pictures.push((drawn.section, drawn.what.to_owned(), drawn.file.to_owned()));
+        }
+        if evaluation.kinds.is_some() {
+            spectrograms(subject)?.save(&folder.join("spectrograms.png"))?;
+            let what = "Spectrograms of generated and corpus sound, kind by kind".to_owned();
+            pictures.push((Section::Kinds, what, "spectrograms.png".to_owned()));
+        }
+        Ok(pictures)
     }
 }
 
-fn corpus_sound(kind: &str, seed: u64, seconds: f64) -> Stereo {
-    corpus::kind_named(kind).map_or_else(Stereo::default, |kind| corpus::clip_of(kind, HELD_OUT + seed, seconds).pcm)
+/// For every kind two rows: generated sound, and corpus sound below it.
+fn spectrograms(subject: &mut Subject) -> anyhow::Result<Image> {
+    let count = samples(PICTURE_SECONDS);
+    let analyser = Analyser::new();
+    let kinds = subject.kinds().to_vec();
+    let mut images = vec![];
+    for (kind, (_, prompt)) in kinds.into_iter().zip(subject.prompts()) {
+        let asked = (subject.condition(&prompt, Controls::default()), 0);
+        let generated = subject.streams(&[asked], count)?;
+        let real = held_out::clip(Purpose::Kinds, kind, 0, &Controls::default(), PICTURE_SECONDS).pcm;
+        for (sound, origin) in generated.iter().chain([&real]).zip(["generated", "corpus"]) {
+            let mut picture = Picture::new(count / HOP);
+            picture.add(&columns(&analyser.forward(sound).values));
+            images.push(picture.draw(&format!("{prompt}: {origin}"), PICTURE_SECONDS)?);
+        }
+    }
+    Ok(Image::stack(&images))
+}
+
+/// The commit of the working tree this runs in, with a plus if there are changes; `None` outside of one.
+fn commit() -> Option<String> {
+    let git = |args: &[&str]| {
+        let done = Command::new("git").args(args).output().ok()?;
+        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(hash + if changed { "+" } else { "" })
 }

@@ -47,7 +47,7 @@ impl ModelInfo {
             ("brightness", between(0.0, 1.0)),
             ("scale", ControlRange::OneOf(scales())),
         ];
-        let obeyed = trained.into_iter().filter(|(name, _)| spec.controls.iter().any(|known| known == name));
+        let obeyed = trained.into_iter().filter(|(name, _)| spec.offered_controls().any(|offered| offered == *name));
         controls.extend(obeyed.map(|(name, range)| control(name, range, None)));
         let prompts: Vec<String> = spec.kinds.iter().map(|kind| kind.prompt.clone()).collect();
         Self {
@@ -178,4 +178,22 @@ pub enum PromptCheck {
         /// Why, for people.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec::{Obedience, TINY};
+
+    #[test]
+    fn a_control_that_is_not_obeyed_is_not_offered() {
+        let controls = ["bpm", "density"].map(str::to_owned).to_vec();
+        let mut spec = ModelSpec::new("tiny", TINY, vec![], vec![], controls);
+        let offered =
+            |spec: &ModelSpec| ["bpm", "density", "scale"].map(|name| ModelInfo::of(spec).control(name).is_some());
+        assert_eq!(offered(&spec), [true, true, false]);
+        let measure = "share of drum loops".to_owned();
+        spec.obedience.insert("bpm".into(), Obedience { measured: 0.1, needed: 0.8, measure });
+        assert_eq!(offered(&spec), [false, true, false]);
+    }
 }

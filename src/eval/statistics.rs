@@ -49,6 +49,8 @@ pub struct Statistics {
     pub tempo_bpm: Option<f32>,
     /// Energy of the side over that of mid and side: 0 mono, 0.5 unrelated channels, 1 opposite ones.
     pub width: f32,
+    /// Correlation of the channels, see [`correlation`].
+    pub correlation: f32,
     /// Share of samples at or beyond full scale (0.999).
     pub clipped: f32,
     /// Samples that are not finite; the other statistics count them as 0.
@@ -71,7 +73,7 @@ impl Statistics {
         let onsets_per_s = if seconds > 0.0 { onsets(&flux).len() as f32 / seconds } else { 0.0 };
         Self {
             seconds,
-            rms_dbfs: (20.0 * rms.log10()).max(f64::from(FLOOR_DBFS)) as f32,
+            rms_dbfs: level_dbfs(sound),
             peak: peak as f32,
             crest_db: if rms > 0.0 { (20.0 * (peak / rms).log10()) as f32 } else { 0.0 },
             flatness,
@@ -80,6 +82,7 @@ impl Statistics {
             // What has hardly an attack has no beat, whatever its swelling looks like.
             tempo_bpm: if onsets_per_s >= SLOWEST_BEAT { tempo(&flux) } else { None },
             width: if energy > 0.0 { (side / energy) as f32 } else { 0.0 },
+            correlation: correlation(sound) as f32,
             clipped: (both().filter(|x| x.abs() >= 0.999).count() as f64 / samples) as f32,
             not_finite: sound.left.iter().chain(&sound.right).filter(|x| !x.is_finite()).count(),
         }
@@ -152,8 +155,8 @@ fn onsets(flux: &[f32]) -> Vec<usize> {
     let largest = flux.iter().copied().fold(0.0, f32::max);
     let is_onset = |&i: &usize| {
         let around = &flux[i.saturating_sub(second / 2)..(i + second / 2).min(flux.len())];
-        let typical = median(around.to_vec());
-        let deviation = 1.4826 * median(around.iter().map(|f| (f - typical).abs()).collect());
+        let typical = median_of(around.to_vec());
+        let deviation = 1.4826 * median_of(around.iter().map(|f| (f - typical).abs()).collect());
         let margin = (6.0 * deviation).max(0.1 * (largest - typical)).max(0.01);
         let before = &flux[i.saturating_sub(NEIGHBOURS)..i];
         let behind = &flux[i + 1..(i + 1 + NEIGHBOURS).min(flux.len())];
@@ -162,12 +165,43 @@ fn onsets(flux: &[f32]) -> Vec<usize> {
     (0..flux.len()).filter(is_onset).collect()
 }
 
-fn median(mut values: Vec<f32>) -> f32 {
+fn median_of(mut values: Vec<f32>) -> f32 {
     let middle = values.len() / 2;
     if values.is_empty() {
         return 0.0;
     }
     *values.select_nth_unstable_by(middle, f32::total_cmp).1
+}
+
+/// The value below which a share `q`, 0 to 1, of the values lies, interpolated between neighbours; `None` of none.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = q.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64;
+    let (low, high) = (sorted.get(at.floor() as usize)?, sorted.get(at.ceil() as usize)?);
+    Some(low + at.fract() * (high - low))
+}
+
+/// The middle value; `None` of none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+/// Root mean square over both channels in dB relative to full scale, at least [`FLOOR_DBFS`]; samples that are not finite
+/// count as 0.
+pub fn level_dbfs(sound: &Stereo) -> f32 {
+    let clean = |&x: &f32| if x.is_finite() { f64::from(x) } else { 0.0 };
+    let energy: f64 = sound.left.iter().chain(&sound.right).map(|x| clean(x).powi(2)).sum();
+    (10.0 * (energy / (2 * sound.len()).max(1) as f64).log10()).max(f64::from(FLOOR_DBFS)) as f32
+}
+
+/// Correlation of the channels, -1 opposite, 0 unrelated, 1 mono: `sum L R / sqrt(sum L^2 sum R^2)`; 1 in silence. Samples
+/// that are not finite count as 0.
+pub fn correlation(sound: &Stereo) -> f64 {
+    let clean = |x: f32| if x.is_finite() { f64::from(x) } else { 0.0 };
+    let sum = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&x, &y)| clean(x) * clean(y)).sum() };
+    let norm = (sum(&sound.left, &sound.left) * sum(&sound.right, &sound.right)).sqrt();
+    if norm > 0.0 { sum(&sound.left, &sound.right) / norm } else { 1.0 }
 }
 
 /// The lag at which the flux is most like itself, preferring lags near 120 beats per minute by a log-normal weight of
@@ -294,6 +328,22 @@ mod tests {
         let right = left.iter().map(|x| -x).collect();
         let s = Statistics::of(&Stereo { left, right });
         assert!(s.is_clipped() && (s.width - 1.0).abs() < 1e-6, "{s:?}");
+    }
+
+    #[test]
+    fn quantiles() {
+        assert_eq!([median(&[]), median(&[3.0]), median(&[9.0, 1.0])], [None, Some(3.0), Some(5.0)]);
+        assert_eq!(quantile(&[4.0, 0.0, 2.0], 0.75), Some(3.0));
+    }
+
+    #[test]
+    fn correlation_of_channels() {
+        let (a, b) = (noise(1, SECOND), noise(2, SECOND));
+        let opposite: Vec<f32> = a.iter().map(|x| -0.5 * x).collect();
+        assert!((correlation(&mono(a.clone())) - 1.0).abs() < 1e-9);
+        assert!((correlation(&Stereo { left: a.clone(), right: opposite }) + 1.0).abs() < 1e-9);
+        assert!(correlation(&Stereo { left: a, right: b }).abs() < 0.02);
+        assert_eq!(correlation(&Stereo::silence(9)), 1.0);
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 use super::conditioning::control_numbers;
 use super::frames::denormalise;
 use super::spec::ModelSpec;
-use super::text::{ngrams, words};
+use super::text::ngrams;
 use super::vocabulary::Vocabulary;
 use super::work::{Work, Worker};
 use super::{Conditioned, ModelError, Precision, weights};
@@ -167,7 +167,8 @@ impl Model {
         &self.vocabulary
     }
 
-    /// Condition features, (1, condition_width): the prompts' embeddings averaged by weight, and the controls.
+    /// Condition features, (1, condition_width): the prompts' embeddings, of their words as the vocabulary
+    /// [hears](Vocabulary::heard) them, averaged by weight, and the controls.
     pub fn condition(&self, condition: &Condition) -> Result<Tensor> {
         let heard: Vec<_> = condition.prompts.iter().filter(|prompt| prompt.weight > 0.0).collect();
         let total: f32 = heard.iter().map(|prompt| prompt.weight).sum();
@@ -176,7 +177,7 @@ impl Model {
         let (text, flag) = if heard.is_empty() {
             (Tensor::zeros((1, text_width), DType::F32, &Device::Cpu)?, 0f32)
         } else {
-            let tokens = |text: &str| words(text).iter().map(|word| ngrams(word)).collect::<Words>();
+            let tokens = |text: &str| self.vocabulary.heard(text).iter().map(|word| ngrams(word)).collect::<Words>();
             let texts: Vec<Words> = heard.iter().map(|prompt| tokens(&prompt.text)).collect();
             let weights: Vec<f32> = heard.iter().map(|prompt| prompt.weight / total).collect();
             let weights = Tensor::from_vec(weights, (heard.len(), 1), &Device::Cpu)?;
@@ -249,4 +250,50 @@ fn latent_statistics(spec: &ModelSpec, params: &mut Params, arithmetic: DType) -
     let (mean, std) =
         (scope.get("mean", channels, Init::Constant(0.0))?, scope.get("std", channels, Init::Constant(1.0))?);
     Ok((mean.to_dtype(arithmetic)?, std.to_dtype(arithmetic)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::{Controls, Prompt};
+    use crate::model::spec::TINY;
+
+    fn model() -> Model {
+        let vocabulary = ["gentle", "rain", "church", "bells"].map(str::to_owned).to_vec();
+        Model::untrained(ModelSpec::new("tiny", TINY, vec![], vocabulary, vec![]), 1, &Device::Cpu).unwrap()
+    }
+
+    fn features(prompts: &[(&str, f32)]) -> Vec<f32> {
+        let prompts = prompts.iter().map(|&(text, weight)| Prompt { text: text.into(), weight }).collect();
+        let condition = Condition { prompts, controls: Controls::default(), guidance: 1.5, steps: 2, temperature: 1.0 };
+        model().condition(&condition).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+    }
+
+    #[test]
+    fn typos_inflections_and_unknown_words_change_nothing() {
+        let meant = features(&[("gentle rain", 1.0)]);
+        for typed in ["gentle rains", "Genlte rainn!", "please play gentle kazoo rain"] {
+            assert_eq!(features(&[(typed, 1.0)]), meant, "{typed}");
+        }
+        assert!(distance(&features(&[("church bells", 1.0)]), &meant) > 0.1);
+    }
+
+    #[test]
+    fn a_morph_is_a_straight_and_even_path() {
+        let (from, to) = (features(&[("gentle rain", 1.0)]), features(&[("church bells", 1.0)]));
+        let at = |share: f32| features(&[("gentle rain", 2.0 * (1.0 - share)), ("church bells", 2.0 * share)]);
+        let whole = distance(&from, &to);
+        // A weight that reaches 0 drops its prompt: no jump there either.
+        assert!(distance(&at(0.0), &from) < 1e-6 && distance(&at(1.0), &to) < 1e-6);
+        let path: Vec<Vec<f32>> = (0..=20).map(|i| at(i as f32 / 20.0)).collect();
+        for pair in path.windows(2) {
+            let step = distance(&pair[0], &pair[1]);
+            assert!((step / whole - 0.05).abs() < 1e-3, "{step} of {whole}");
+        }
+        assert!(distance(&at(1e-6), &from) < 1e-5 * whole);
+    }
 }

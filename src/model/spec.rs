@@ -8,6 +8,7 @@ use crate::nets::generator::GeneratorConfig;
 use crate::nets::text::TextConfig;
 use crate::scm::sampler::SamplerKind;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Name of the specification in a model's folder.
@@ -35,6 +36,9 @@ pub struct ModelSpec {
     pub vocabulary: Vec<String>,
     /// Names of the controls it was trained with.
     pub controls: Vec<String>,
+    /// How it obeys them, as measured by `twostep eval`: one that falls short is not offered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub obedience: BTreeMap<String, Obedience>,
     /// The text encoder.
     pub text: TextConfig,
     /// The codec.
@@ -45,6 +49,18 @@ pub struct ModelSpec {
     pub sampler: SamplerSpec,
     /// How it was trained, stage by stage.
     pub training: Vec<StageSpec>,
+}
+
+/// How a model obeys a control, as measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Obedience {
+    /// The figure.
+    pub measured: f64,
+    /// The least at which the control is obeyed.
+    pub needed: f64,
+    /// What the figure is.
+    pub measure: String,
 }
 
 /// A kind of sound the model knows.
@@ -135,6 +151,7 @@ impl ModelSpec {
             kinds,
             vocabulary,
             controls,
+            obedience: BTreeMap::new(),
             text: TextConfig { buckets: BUCKETS, word_width: sizes.word_width, width: sizes.width },
             codec: CodecConfig {
                 frame_values: FRAME_VALUES,
@@ -165,6 +182,12 @@ impl ModelSpec {
             },
             training: vec![],
         }
+    }
+
+    /// Names of the controls to offer: those it was trained with, without any that was measured and is not obeyed.
+    pub fn offered_controls(&self) -> impl Iterator<Item = &str> {
+        let falls_short = |name: &str| self.obedience.get(name).is_some_and(|o| o.measured < o.needed);
+        self.controls.iter().map(String::as_str).filter(move |name| !falls_short(name))
     }
 
     /// Samples a chunk.
@@ -245,6 +268,21 @@ mod tests {
         spec().write(folder.path()).unwrap();
         assert_eq!(ModelSpec::read(folder.path()).unwrap(), spec());
         assert_eq!(spec().chunk_samples(), 49_152);
+    }
+
+    #[test]
+    fn controls_that_are_not_obeyed_are_not_offered() {
+        let names = |spec: &ModelSpec| spec.offered_controls().map(str::to_owned).collect::<Vec<_>>();
+        let controls = ["bpm", "density", "scale"].map(str::to_owned).to_vec();
+        let mut spec = ModelSpec { controls, ..spec() };
+        assert_eq!(names(&spec), ["bpm", "density", "scale"], "what was not measured is offered");
+        let measured = |measured| Obedience { measured, needed: 0.8, measure: "share".into() };
+        spec.obedience.insert("bpm".into(), measured(0.8));
+        spec.obedience.insert("density".into(), measured(0.79));
+        assert_eq!(names(&spec), ["bpm", "scale"]);
+        let folder = tempfile::tempdir().unwrap();
+        spec.write(folder.path()).unwrap();
+        assert_eq!(ModelSpec::read(folder.path()).unwrap(), spec);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which words a model was trained on, and how much of a prompt that covers.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,12 @@ const STOP_WORDS: [&str; 62] = [
     "from", "give", "has", "have", "hear", "i", "in", "into", "is", "it", "its", "just", "let", "like", "me", "my",
     "no", "of", "on", "one", "or", "our", "play", "please", "so", "some", "sound", "sounds", "than", "that", "the",
     "their", "there", "these", "this", "through", "to", "up", "very", "want", "was", "we", "which", "while", "with",
+];
+
+/// Those of them that are said to a person and stand in no caption; sorted.
+const SMALL_TALK: [&str; 24] = [
+    "about", "am", "are", "can", "do", "give", "have", "hear", "i", "just", "let", "like", "me", "my", "our", "play",
+    "please", "so", "some", "this", "up", "very", "want", "we",
 ];
 
 /// How much of a prompt a model understands.
@@ -38,7 +44,8 @@ pub enum PromptCheck {
 #[serde(from = "Vec<String>", into = "Vec<String>")]
 pub struct Vocabulary {
     words: BTreeSet<String>,
-    stems: HashSet<String>,
+    /// The words of every stem.
+    stems: HashMap<String, Vec<String>>,
     /// Words that an edit may be forgiven for, by first letter: a slip at the keyboard rarely hits that one, and
     /// "train" is not "rain".
     by_initial: HashMap<char, Vec<Vec<char>>>,
@@ -49,7 +56,8 @@ impl Vocabulary {
     pub fn new(captions: Vec<String>) -> Self {
         let words: BTreeSet<String> =
             captions.iter().flat_map(|caption| words(caption)).filter(|word| carries_meaning(word)).collect();
-        let stems = words.iter().map(|word| stem(word)).collect();
+        let mut stems: HashMap<String, Vec<String>> = HashMap::new();
+        words.iter().for_each(|word| stems.entry(stem(word)).or_default().push(word.clone()));
         let mut by_initial: HashMap<char, Vec<Vec<char>>> = HashMap::new();
         for word in &words {
             let letters: Vec<char> = word.chars().collect();
@@ -85,33 +93,64 @@ impl Vocabulary {
         }
     }
 
-    fn understands(&self, word: &str) -> bool {
-        self.inflects(word) || self.is_compound(word) || self.is_misspelt(word)
+    /// The words of a prompt as the model was taught them: inflections, typos and compounds become the words that were
+    /// meant, and what it cannot have learnt anything about is left out, lest its letters bring in sounds at random.
+    pub fn heard(&self, text: &str) -> Vec<String> {
+        words(text)
+            .into_iter()
+            .flat_map(|word| match carries_meaning(&word) {
+                true => self.meant(&word),
+                false if SMALL_TALK.binary_search(&word.as_str()).is_ok() => vec![],
+                false => vec![word],
+            })
+            .collect()
     }
 
-    fn inflects(&self, word: &str) -> bool {
-        self.words.contains(word) || self.stems.contains(&stem(word))
+    /// The known words that a word stands for; none for an unknown one.
+    fn meant(&self, word: &str) -> Vec<String> {
+        let one = self.inflected(word).map(|known| vec![known.to_owned()]);
+        let parts = || self.compound(word).map(|(a, b)| vec![a.to_owned(), b.to_owned()]);
+        one.or_else(parts).or_else(|| self.misspelt(word).map(|known| vec![known])).unwrap_or_default()
+    }
+
+    fn understands(&self, word: &str) -> bool {
+        !self.meant(word).is_empty()
+    }
+
+    /// The word itself, or the known one of the same stem that is spelt most alike.
+    fn inflected(&self, word: &str) -> Option<&str> {
+        if let Some(known) = self.words.get(word) {
+            return Some(known);
+        }
+        let letters: Vec<char> = word.chars().collect();
+        let difference = |known: &&String| edit_distance(&letters, &known.chars().collect::<Vec<_>>());
+        self.stems.get(&stem(word))?.iter().min_by_key(difference).map(String::as_str)
     }
 
     /// "thunderstorms" from "thunder" and "storm"; both parts of three letters or more.
-    fn is_compound(&self, word: &str) -> bool {
+    fn compound(&self, word: &str) -> Option<(&str, &str)> {
         let parts = |at: usize| Some((word.get(..at)?, word.get(at..)?));
-        (3..word.len().saturating_sub(2)).filter_map(parts).any(|(a, b)| self.inflects(a) && self.inflects(b))
+        let known = |(a, b): (&str, &str)| Some((self.inflected(a)?, self.inflected(b)?));
+        (3..word.len().saturating_sub(2)).filter_map(parts).find_map(known)
     }
 
-    fn is_misspelt(&self, word: &str) -> bool {
+    /// The known word, spelt most alike, that a slip at the keyboard turns into this one.
+    fn misspelt(&self, word: &str) -> Option<String> {
         let letters: Vec<char> = word.chars().collect();
-        let Some(candidates) = letters.first().and_then(|initial| self.by_initial.get(initial)) else { return false };
-        candidates.iter().any(|candidate| {
+        let candidates = self.by_initial.get(letters.first()?)?;
+        let slips = |candidate: &Vec<char>| -> Option<usize> {
             let allowed = match candidate.len() {
-                0..4 => return false,
+                0..4 => return None,
                 // One wrong letter in four makes another word ("wind", "wine"); one lost, doubled or swapped does not.
-                4 if letters.len() == 4 => return is_transposition(&letters, candidate),
+                4 if letters.len() == 4 => return is_transposition(&letters, candidate).then_some(1),
                 4..8 => 1,
                 _ => 2,
             };
-            letters.len().abs_diff(candidate.len()) <= allowed && edit_distance(&letters, candidate) <= allowed
-        })
+            let near = letters.len().abs_diff(candidate.len()) <= allowed;
+            near.then(|| edit_distance(&letters, candidate)).filter(|&slips| slips <= allowed)
+        };
+        let forgiven = candidates.iter().filter_map(|candidate| Some((slips(candidate)?, candidate)));
+        forgiven.min_by_key(|&(slips, _)| slips).map(|(_, candidate)| candidate.iter().collect())
     }
 }
 
@@ -202,7 +241,8 @@ mod tests {
 
     #[test]
     fn stop_words_are_sorted() {
-        assert!(STOP_WORDS.is_sorted());
+        assert!(STOP_WORDS.is_sorted() && SMALL_TALK.is_sorted());
+        assert!(SMALL_TALK.iter().all(|word| STOP_WORDS.contains(word)));
     }
 
     #[test]
@@ -222,6 +262,22 @@ mod tests {
         assert_eq!(v.check("kazoo in the rain, kazoo"), PromptCheck::Partly { unknown: unknown(&["kazoo"]) });
         for empty in ["", "   ", "the sound of", "123", "?!"] {
             assert_eq!(v.check(empty), PromptCheck::Empty, "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn prompts_are_heard_in_the_words_that_were_taught() {
+        let v = vocabulary();
+        for (typed, heard) in [
+            ("gentle rain on a tin roof", "gentle rain on a tin roof"),
+            ("Genlte rainning on a tin rooof", "gentle rain on a tin roof"),
+            ("please play me some thunderstorms", "thunder storm"),
+            ("birdsong and a helicoptre at 130bpm", "bird song and a helicopter at 130 bpm"),
+            ("kazoo in the windy rain", "in the wind rain"),
+            ("church bell", "church bells"),
+            ("kazoo", ""),
+        ] {
+            assert_eq!(v.heard(typed).join(" "), heard, "{typed}");
         }
     }
 
@@ -247,6 +303,14 @@ mod tests {
             let word: &&str = pick.get(&all);
             let typed = typo(word, &mut ChaCha8Rng::seed_from_u64(seed));
             prop_assert_eq!(v.check(&typed), PromptCheck::Known, "{}", typed);
+        }
+
+        #[test]
+        fn what_is_heard_is_heard_the_same_again(text in "[a-z ]{0,60}") {
+            let once = vocabulary().heard(&text).join(" ");
+            prop_assert_eq!(vocabulary().heard(&once).join(" "), once.clone());
+            let all_known = matches!(vocabulary().check(&once), PromptCheck::Known | PromptCheck::Empty);
+            prop_assert!(all_known, "{}", once);
         }
     }
 }

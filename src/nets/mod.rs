@@ -1,9 +1,11 @@
 //! The networks, each written once over [`crate::ops::Array`]: plain tensors and dual numbers.
 //!
+//! * [`classifier`]: which sound it is, for measuring only
 //! * [`text`]: a prompt's words to an embedding
 //! * [`codec`]: spectrogram to latents and back; the decoder also runs as a stream
 //! * [`generator`]: the latent network F(x / sd, t; condition, context), diffusion teacher and sCM student alike
 
+pub mod classifier;
 pub mod codec;
 pub mod generator;
 pub(crate) mod layers;

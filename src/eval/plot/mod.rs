@@ -1,13 +1,16 @@
-//! Pictures of what was measured, as PNG files: charts of curves and points, and heat maps of spectrograms.
+//! Pictures of what was measured, as PNG files: charts of curves and points, heat maps of spectrograms, tables of
+//! shares.
 
 mod canvas;
 mod chart;
 mod font;
 mod heatmap;
+mod matrix;
 
 pub use canvas::{Image, Rgb};
 pub use chart::{Chart, Scale, Series, Style};
 pub use heatmap::{Axes, heatmap, magma};
+pub use matrix::matrix;
 
 /// Why a picture could not be made.
 #[derive(Debug, thiserror::Error)]

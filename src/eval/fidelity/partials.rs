@@ -1,0 +1,203 @@
+//! Partials: the steady peaks of a sound's long-window spectrum, and whether a copy has them, in tune.
+
+use serde::{Deserialize, Serialize};
+
+use crate::audio::{SAMPLE_RATE, Stereo};
+use crate::eval::statistics::{median, quantile};
+use crate::eval::stft;
+
+/// Window of 341 ms: bins of 2.9 Hz.
+const N_FFT: usize = 16_384;
+const HOP: usize = N_FFT / 2;
+const BIN_HZ: f64 = SAMPLE_RATE as f64 / N_FFT as f64;
+/// Peaks are sought in this range, in Hz.
+const RANGE: (f64, f64) = (50.0, 16_000.0);
+/// Power of a peak relative to the frame's strongest, and to a full-scale sine, at least: -40 dB and -70 dB.
+const FAINT: (f32, f32) = (1e-4, 1e-7);
+/// Power of a peak relative to the median of the bins around it: 20 dB, which noise never reaches.
+const PROMINENCE: f32 = 100.0;
+/// The bins around a peak, on either side, that tell what it stands out of.
+const AROUND: std::ops::RangeInclusive<usize> = 6..=40;
+/// A partial is looked for in the copy this far away: 50 cents, and not less than one and a half bins.
+const SEARCH: (f64, f64) = (50.0, 1.5);
+/// A copy's partial is there if it has a tenth of the power, at least.
+const KEPT: f32 = 0.1;
+/// Above it the ear hears envelopes rather than partials, or so a codec may hope.
+const HIGH_HZ: f64 = 4_000.0;
+
+/// The partials of a copy against those of its original.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Partials {
+    /// How many were looked for below 4 kHz, over all frames.
+    pub count: usize,
+    /// How many above.
+    pub count_above_4k: usize,
+    /// Absolute error of their frequency in cents, median over those that were found.
+    pub cents: f64,
+    /// The same, 90th percentile.
+    pub cents_p90: f64,
+    /// Share of the partials below 4 kHz that the copy has, with at least a tenth of their power.
+    pub kept: Option<f64>,
+    /// Share of those above.
+    pub kept_above_4k: Option<f64>,
+}
+
+impl Partials {
+    /// Looks for the original's partials in `copy`; `None` if there are none, or none is found.
+    pub fn of(original: &Stereo, copy: &Stereo) -> Option<Self> {
+        let (ours, theirs) = (powers(original), powers(copy));
+        let (mut errors, mut low, mut high) = (Vec::new(), Share::default(), Share::default());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            for bin in peaks(ours) {
+                let hz = frequency(ours, bin);
+                let found = strongest_near(theirs, hz).filter(|&at| theirs[at] >= KEPT * ours[bin]);
+                if hz < HIGH_HZ { &mut low } else { &mut high }.add(found.is_some());
+                errors.extend(found.map(|at| 1200.0 * (frequency(theirs, at) / hz).log2().abs()));
+            }
+        }
+        Some(Self {
+            count: low.all,
+            count_above_4k: high.all,
+            cents: median(&errors)?,
+            cents_p90: quantile(&errors, 0.9)?,
+            kept: low.share(),
+            kept_above_4k: high.share(),
+        })
+    }
+}
+
+/// How many of how many.
+#[derive(Default)]
+struct Share {
+    those: usize,
+    all: usize,
+}
+
+impl Share {
+    fn add(&mut self, counts: bool) {
+        self.those += usize::from(counts);
+        self.all += 1;
+    }
+
+    fn share(&self) -> Option<f64> {
+        (self.all > 0).then(|| self.those as f64 / self.all as f64)
+    }
+}
+
+/// A partial of one frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Partial {
+    /// Frequency.
+    pub hz: f64,
+    /// Power relative to a full-scale sine's, mean of the channels.
+    pub power: f64,
+}
+
+/// The partials of every frame, lowest first.
+pub fn partials(sound: &Stereo) -> Vec<Vec<Partial>> {
+    let of = |frame: &Vec<f32>| {
+        let partial = |bin: usize| Partial { hz: frequency(frame, bin), power: f64::from(frame[bin]) };
+        peaks(frame).into_iter().map(partial).collect()
+    };
+    powers(sound).iter().map(of).collect()
+}
+
+/// Mean power of the channels in every bin of every frame, relative to a full-scale sine's.
+fn powers(sound: &Stereo) -> Vec<Vec<f32>> {
+    let mut frames: Vec<Vec<f32>> = Vec::new();
+    stft::each_frame(&sound.left, N_FFT, HOP, |power| frames.push(power.to_vec()));
+    let mut frame = frames.iter_mut();
+    stft::each_frame(&sound.right, N_FFT, HOP, |power| {
+        for (sum, right) in frame.next().into_iter().flatten().zip(power) {
+            *sum = (*sum + right) * 0.5 / stft::gain(N_FFT);
+        }
+    });
+    frames
+}
+
+fn bins() -> std::ops::Range<usize> {
+    (RANGE.0 / BIN_HZ) as usize..(RANGE.1 / BIN_HZ) as usize
+}
+
+fn is_peak(power: &[f32], bin: usize) -> bool {
+    power[bin] > power[bin - 1] && power[bin] >= power[bin + 1]
+}
+
+/// Bins of the partials of one frame.
+fn peaks(power: &[f32]) -> Vec<usize> {
+    let strongest = power[bins()].iter().copied().fold(0.0, f32::max);
+    let least = (FAINT.0 * strongest).max(FAINT.1);
+    let stands_out = |&bin: &usize| {
+        let mut around: Vec<f32> =
+            AROUND.flat_map(|d| [bin.checked_sub(d), Some(bin + d)]).filter_map(|at| power.get(at?).copied()).collect();
+        let middle = around.len() / 2;
+        power[bin] >= PROMINENCE * *around.select_nth_unstable_by(middle, f32::total_cmp).1
+    };
+    bins().filter(|&bin| power[bin] >= least && is_peak(power, bin)).filter(stands_out).collect()
+}
+
+/// Frequency in Hz of the sine that makes the peak at `bin`, from the ratio of its bin to the stronger neighbour: exact
+/// for a Hann window and a lone steady sine.
+fn frequency(power: &[f32], bin: usize) -> f64 {
+    let (before, behind) = (power[bin - 1], power[bin + 1]);
+    let (neighbour, side) = if behind >= before { (behind, 1.0) } else { (before, -1.0) };
+    let ratio = f64::from(neighbour / power[bin]).sqrt();
+    (bin as f64 + side * (2.0 * ratio - 1.0) / (ratio + 1.0)) * BIN_HZ
+}
+
+/// The strongest peak near a frequency.
+fn strongest_near(power: &[f32], hz: f64) -> Option<usize> {
+    let reach = (hz * ((SEARCH.0 / 1200.0).exp2() - 1.0) / BIN_HZ).max(SEARCH.1);
+    let (first, last) = ((hz / BIN_HZ - reach).ceil().max(1.0) as usize, (hz / BIN_HZ + reach) as usize);
+    (first..=last.min(power.len() - 2))
+        .filter(|&bin| is_peak(power, bin))
+        .max_by(|&a, &b| power[a].total_cmp(&power[b]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::synthetic::{noise, pan, sine, together};
+
+    const SECOND: usize = SAMPLE_RATE as usize;
+    const HZ: [f32; 4] = [110.0, 441.3, 2_000.7, 7_919.0];
+
+    fn chord(shift_cents: f32, hz: &[f32]) -> Stereo {
+        let each = hz.iter().map(|hz| pan(&sine(hz * (shift_cents / 1200.0).exp2(), 0.1, SECOND), 0.3));
+        each.reduce(|a, b| together(&a, &b)).unwrap()
+    }
+
+    #[test]
+    fn frequencies_are_read_to_a_tenth_of_a_cent() {
+        for frame in partials(&chord(0.0, &HZ)) {
+            assert_eq!(frame.len(), HZ.len(), "{frame:?}");
+            for (found, hz) in frame.iter().zip(HZ) {
+                let cents = 1200.0 * (found.hz / f64::from(hz)).log2();
+                assert!(cents.abs() < 0.1, "{found:?}, not {hz} Hz");
+            }
+        }
+    }
+
+    #[test]
+    fn detuning_is_told_in_cents() {
+        for cents in [0.0, 3.0, -12.0] {
+            let found = Partials::of(&chord(0.0, &HZ), &chord(cents, &HZ)).unwrap();
+            assert!((found.cents - f64::from(cents.abs())).abs() < 0.1, "{found:?}");
+            assert_eq!((found.kept, found.kept_above_4k), (Some(1.0), Some(1.0)));
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_told_by_register() {
+        let found = Partials::of(&chord(0.0, &HZ), &chord(0.0, &HZ[..2])).unwrap();
+        assert!((found.kept.unwrap() - 2.0 / 3.0).abs() < 1e-9 && found.kept_above_4k == Some(0.0), "{found:?}");
+    }
+
+    #[test]
+    fn noise_has_no_partials() {
+        let hiss = pan(&noise(1, 0.1, 3 * SECOND), 0.0);
+        assert!(partials(&hiss).iter().all(Vec::is_empty));
+        assert_eq!(Partials::of(&hiss, &hiss), None);
+        assert_eq!(Partials::of(&Stereo::silence(SECOND), &Stereo::silence(SECOND)), None);
+    }
+}
