@@ -1,6 +1,7 @@
 //! A model in memory: its networks on their device, and the tensor side of one chunk.
 
 use super::conditioning::control_numbers;
+use super::fingerprint::fingerprint;
 use super::frames::denormalise;
 use super::spec::ModelSpec;
 use super::text::{ngrams, words};
@@ -16,9 +17,13 @@ use crate::scm::trigflow::SD;
 use candle_core::{DType, Device, Result, Tensor};
 use std::path::Path;
 
+/// The files that a model's sound depends on.
+const FILES: [&str; 4] = [super::spec::FILE, "text.safetensors", "generator.safetensors", "decoder.safetensors"];
+
 /// A loaded model.
 pub struct Model {
     spec: ModelSpec,
+    fingerprint: String,
     device: Device,
     vocabulary: Vocabulary,
     text: TextEncoder,
@@ -68,6 +73,7 @@ impl Model {
                 .map_err(misfit(&generator_path))?,
             decoder: Decoder::new(&spec.codec, &mut decoder.detached().at("decoder")).map_err(misfit(&decoder_path))?,
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
+            fingerprint: fingerprint(folder, &FILES)?,
             device: device.clone(),
             latent_mean,
             latent_std,
@@ -84,6 +90,7 @@ impl Model {
             generator: Generator::new(&spec.generator, &mut params.detached().at("generator"))?,
             decoder: Decoder::new(&spec.codec, &mut params.detached().at("decoder"))?,
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
+            fingerprint: format!("untrained {seed}"),
             device: device.clone(),
             latent_mean,
             latent_std,
@@ -97,6 +104,11 @@ impl Model {
         &self.spec
     }
 
+    /// Which model it is: two with the same fingerprint make the same sound.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// Takes another time for the second step, for searching the best one.
     ///
     /// # Errors
@@ -106,6 +118,7 @@ impl Model {
         spec.sampler.t_mid = t_mid;
         spec.check().map_err(|reason| ModelError::Spec { path: super::spec::FILE.into(), reason })?;
         self.spec = spec;
+        self.fingerprint = format!("{} with t_mid {t_mid}", self.fingerprint);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use twostep::engine::EngineConfig;
 use twostep::server::Limits;
 
 use crate::standin::{CHUNK, model};
-use crate::support::{Client, PATIENCE, Server};
+use crate::support::{Client, PATIENCE, Server, fast};
 
 /// Waits until so many listeners are left.
 async fn wait_for_listeners(server: &Server, listeners: u64) {
@@ -25,7 +25,7 @@ async fn wait_for_listeners(server: &Server, listeners: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_stream_ends_alone() {
-    let server = Server::start(model(), EngineConfig::default(), Limits::default()).await;
+    let server = Server::start(model(), fast(), Limits::default()).await;
     let start = json!({ "prompts": [{ "text": "bells" }], "config": { "seed": 2 } });
     let mut alone = Client::start(&server, start.clone()).await;
     alone.playback("PLAY").await;
@@ -53,7 +53,7 @@ async fn a_failing_stream_ends_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_capacity_the_upgrade_is_refused() {
-    let config = EngineConfig { max_listeners: 2, ..EngineConfig::default() };
+    let config = EngineConfig { max_listeners: Some(2), ..fast() };
     let server = Server::start(model(), config, Limits::default()).await;
     let first = Client::start(&server, json!({})).await;
     let second = Client::connect(&server).await;
@@ -79,7 +79,7 @@ async fn beyond_capacity_the_upgrade_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_does_not_read_delays_nobody_and_is_dropped() {
-    let config = EngineConfig { lead_seconds: 120.0, ..EngineConfig::default() };
+    let config = EngineConfig { lead_seconds: 120.0, ..fast() };
     let limits = Limits { write: Duration::from_millis(300), ..Limits::default() };
     let server = Server::start(model(), config, limits).await;
     let start = json!({ "prompts": [{ "text": "wind" }], "format": "pcm_f32le" });
@@ -97,7 +97,7 @@ async fn a_listener_that_does_not_read_delays_nobody_and_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_peer_is_dropped() {
     let limits = Limits { ping: Duration::from_millis(50), dead: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::start(model(), EngineConfig::default(), limits).await;
+    let server = Server::start(model(), fast(), limits).await;
     // A client that starts a session by hand and then never answers a ping.
     let mut socket = TcpStream::connect(server.addr).await.unwrap();
     let upgrade = "GET /v1/stream HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

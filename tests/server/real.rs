@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use serde_json::json;
-use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer};
+use twostep::engine::{ModelInfo, ModelRenderer};
 use twostep::model::Model;
 use twostep::server::{Limits, Loaded};
 
 use crate::scenarios::{Cast, eight_listeners, whole_session};
-use crate::support::{Client, Server};
+use crate::support::{Client, Server, fast};
 
 const CAST: Cast = Cast {
     prompts: [
@@ -31,14 +31,14 @@ fn shipped() -> Loaded<ModelRenderer> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
     let model = Model::load(&folder, &Device::Cpu).unwrap();
     Loaded {
-        info: ModelInfo::of(model.spec()),
+        info: ModelInfo::of(&model),
         vocabulary: Arc::new(model.vocabulary().clone()),
-        renderer: ModelRenderer::new(model),
+        renderers: vec![ModelRenderer::new(model)],
     }
 }
 
 async fn server() -> Server {
-    Server::start(shipped(), EngineConfig::default(), Limits::default()).await
+    Server::start(shipped(), fast(), Limits::default()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
