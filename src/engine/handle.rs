@@ -424,7 +424,7 @@ impl StreamOutput {
                 StreamEvent::Failed(_) => {}
             }
             // There is room again, for which the stream may have waited.
-            if self.events.len() == 0 {
+            if self.events.is_empty() {
                 let _ = self.commands.try_send(Command::Wake);
             }
             return Some(event);
