@@ -8,10 +8,10 @@ pub const BUCKETS: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 
 /// Share of the device that promises may fill. The rest is for what no plan knows: changes, which make sound twice, new
 /// streams, and whatever else runs on the machine.
 const UTILISATION: f64 = 0.7;
-/// Weight of a new measurement.
-const TRACKING: f64 = 0.05;
+/// Share of what was tracked before that counts at the next measurement.
+const MEMORY: f64 = 0.98;
 
-/// Seconds that sampling and decoding take, by bucket.
+/// Seconds that sampling and decoding take, by bucket, and how the device now compares with what it was measured to do.
 #[derive(Clone, Debug)]
 pub struct Costs {
     sample: Vec<f64>,
@@ -19,18 +19,29 @@ pub struct Costs {
     decode: Vec<f64>,
     chunk_frames: f64,
     chunk_seconds: f64,
+    /// What the last stages took, and what they should have taken by the measurement; both forget.
+    took: f64,
+    expected: f64,
 }
 
 impl Costs {
     /// Nothing measured yet, for chunks of so many latent frames and seconds.
     pub fn new(chunk_frames: u64, chunk_seconds: f64) -> Self {
-        Self { sample: Vec::new(), decode: Vec::new(), chunk_frames: chunk_frames as f64, chunk_seconds }
+        let (sample, decode) = (Vec::new(), Vec::new());
+        let chunk_frames = chunk_frames as f64;
+        // As if a second's work had gone as expected, so that one slow stage is no trend.
+        Self { sample, decode, chunk_frames, chunk_seconds, took: 1.0, expected: 1.0 }
     }
 
     /// Takes the measurement of the next larger bucket: sampling a chunk, and decoding all of it.
     pub fn measured(&mut self, sample: Duration, decode: Duration) {
         self.sample.push(sample.as_secs_f64());
         self.decode.push(decode.as_secs_f64() / self.chunk_frames);
+    }
+
+    /// The buckets measured.
+    pub fn buckets(&self) -> impl Iterator<Item = usize> + use<> {
+        BUCKETS.into_iter().take(self.sample.len())
     }
 
     /// The largest bucket measured that holds no more than `streams`; 0 if none does.
@@ -46,36 +57,42 @@ impl Costs {
     /// Tracks what sampling a chunk of so many streams took.
     pub fn sampled(&mut self, streams: usize, took: Duration) {
         if let Some(place) = self.place(streams) {
-            track(&mut self.sample[place], took.as_secs_f64());
+            self.track(self.sample[place], took);
         }
     }
 
     /// Tracks what decoding `frames` latent frames of so many streams took.
     pub fn decoded(&mut self, streams: usize, frames: u64, took: Duration) {
         if let Some(place) = self.place(streams) {
-            track(&mut self.decode[place], took.as_secs_f64() / frames.max(1) as f64);
+            self.track(self.decode[place] * frames as f64, took);
         }
+    }
+
+    fn track(&mut self, expected: f64, took: Duration) {
+        self.took = MEMORY * self.took + took.as_secs_f64();
+        self.expected = MEMORY * self.expected + expected;
+    }
+
+    /// How much longer than measured everything takes.
+    pub fn slowdown(&self) -> f64 {
+        self.took / self.expected.max(1e-9)
     }
 
     /// What a tick of so many streams is expected to take when each is sampled and `frames` latent frames are decoded.
     pub fn tick(&self, streams: usize, frames: u64) -> Duration {
         let seconds = self.place(streams).map_or(0.0, |place| self.sample[place] + self.decode[place] * frames as f64);
-        Duration::from_secs_f64(seconds)
+        Duration::from_secs_f64(self.slowdown() * seconds)
     }
 
     /// How many streams can be promised their chunks in time; one where that is less but the device keeps up with it.
     pub fn capacity(&self) -> usize {
         let rate = |place: usize| {
             let seconds = self.sample[place] + self.decode[place] * self.chunk_frames;
-            UTILISATION * self.chunk_seconds * BUCKETS[place] as f64 / seconds.max(1e-9)
+            UTILISATION * self.chunk_seconds * BUCKETS[place] as f64 / (self.slowdown() * seconds).max(1e-9)
         };
         let streams = (0..self.sample.len()).map(rate).fold(0.0, f64::max);
         if streams > UTILISATION { streams.max(1.0) as usize } else { 0 }
     }
-}
-
-fn track(mean: &mut f64, seconds: f64) {
-    *mean += TRACKING * (seconds - *mean);
 }
 
 #[cfg(test)]
@@ -104,15 +121,18 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_slows_down_promises_less() {
+    fn a_machine_that_slows_down_promises_less_whatever_it_is_seen_to_do() {
         let mut costs = costs();
         let before = costs.capacity();
-        for _ in 0..100 {
-            for streams in 1..=3 {
-                costs.sampled(streams, Duration::from_millis(200));
-                costs.decoded(streams, 5, Duration::from_millis(100));
-            }
+        for _ in 0..200 {
+            costs.sampled(1, Duration::from_millis(60));
+            costs.decoded(1, 5, Duration::from_millis(45));
         }
-        assert!(costs.capacity() < before / 2, "{} after {before}", costs.capacity());
+        assert!((costs.slowdown() - 3.0).abs() < 0.2, "{}", costs.slowdown());
+        assert!(costs.capacity() <= before / 2, "{} after {before}", costs.capacity());
+        for _ in 0..200 {
+            costs.sampled(2, Duration::from_millis(30));
+        }
+        assert_eq!(costs.capacity(), before);
     }
 }

@@ -23,6 +23,10 @@ use crate::condition::{Condition, Controls, Prompt};
 /// A tick of more streams than fit into this is never made: everybody else waits for its end.
 const LONGEST_TICK: Duration = Duration::from_millis(150);
 
+/// From one measurement of an idle device to the next, while it promises less than at first.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+const PROBE_WEIGHT: usize = 8;
+
 /// Where a stream begins.
 #[derive(Debug)]
 pub(super) enum Beginning {
@@ -85,11 +89,14 @@ impl<R: Renderer> Worker<R> {
         tracing::info!(chunk_seconds = took.as_secs_f64(), capacity = costs.capacity(), "the engine is warm");
         report.send_replace(Readiness::Ready(took));
         let mut streams = Streams::new();
+        let promised = costs.capacity();
         loop {
             let due = self.due(&mut streams, &mut costs);
             if due.is_empty() {
-                match self.wait(&streams) {
+                let probe = streams.is_empty() && costs.capacity() < promised;
+                match self.wait(&streams, probe.then(|| Instant::now() + PROBE_INTERVAL)) {
                     Some(Some(command)) => self.obey(command, &mut streams, &mut costs),
+                    Some(None) if probe => self.probe(grid, &mut costs),
                     Some(None) => {}
                     None => return,
                 }
@@ -107,10 +114,10 @@ impl<R: Renderer> Worker<R> {
         }
     }
 
-    /// The next command; nothing when a stream wakes before it comes, and the end when nobody can send any more.
-    fn wait(&mut self, streams: &Streams<R>) -> Option<Option<Command>> {
+    /// The next command; nothing when a stream wakes before it comes, or at `wake`, and the end when nobody can send any more.
+    fn wait(&mut self, streams: &Streams<R>, wake: Option<Instant>) -> Option<Option<Command>> {
         let lead = self.config.lead_samples(self.sample_rate);
-        let wake = streams.values().filter_map(|stream| stream.wakes(lead)).min();
+        let wake = streams.values().filter_map(|stream| stream.wakes(lead)).chain(wake).min();
         let Self { commands, runtime, .. } = self;
         runtime.block_on(async {
             match wake {
@@ -125,6 +132,38 @@ impl<R: Renderer> Worker<R> {
 
     /// Makes chunks as steady streams do, in ever larger buckets, until a tick would be too long.
     fn warm_up(&mut self, grid: Grid) -> Result<Costs, StreamError> {
+        let chunk_seconds = grid.chunk_samples() as f64 / f64::from(self.sample_rate);
+        let mut costs = Costs::new(grid.chunk_frames, chunk_seconds);
+        let largest = self.config.max_batch.max(1);
+        for bucket in BUCKETS.into_iter().take_while(|&bucket| bucket <= largest) {
+            let (sample, decode) = self.measure(grid, bucket)?;
+            if bucket > 1 && sample + decode > LONGEST_TICK {
+                break;
+            }
+            costs.measured(sample, decode);
+            tracing::debug!(bucket, ?sample, ?decode, "a bucket is measured");
+        }
+        Ok(costs)
+    }
+
+    /// Measures again while nobody listens: a slow moment would otherwise keep everybody out whose sound could show that it
+    /// is over.
+    fn probe(&mut self, grid: Grid, costs: &mut Costs) {
+        match self.measure(grid, 1) {
+            Ok((sample, decode)) => {
+                // One look weighs as much as a few seconds of a stream.
+                for _ in 0..PROBE_WEIGHT {
+                    costs.sampled(1, sample);
+                    costs.decoded(1, grid.chunk_frames, decode);
+                }
+                self.load.set_capacity(costs.capacity());
+            }
+            Err(error) => tracing::error!(%error, "the engine failed while nobody listened"),
+        }
+    }
+
+    /// What sampling and decoding a chunk of so many streams takes at best.
+    fn measure(&mut self, grid: Grid, bucket: usize) -> Result<(Duration, Duration), StreamError> {
         let condition = Condition {
             prompts: vec![Prompt { text: "warm up".into(), weight: 1.0 }],
             controls: Controls::default(),
@@ -132,38 +171,24 @@ impl<R: Renderer> Worker<R> {
             steps: 2,
             temperature: 1.0,
         };
-        let chunk_seconds = grid.chunk_samples() as f64 / f64::from(self.sample_rate);
-        let mut costs = Costs::new(grid.chunk_frames, chunk_seconds);
         let renderer = &mut self.renderer;
-        let largest = self.config.max_batch.max(1);
         caught(|| {
             let prepared = renderer.prepare(&condition)?;
-            for bucket in BUCKETS.into_iter().take_while(|&bucket| bucket <= largest) {
-                let mut states: Vec<R::Stream> = (0..bucket as u64).map(|seed| renderer.open(seed)).collect();
-                let mut measured = (Duration::MAX, Duration::MAX);
-                // The first chunk finds cold caches, and no context.
-                for round in 0..3 {
-                    let start = Instant::now();
-                    let mut due: Vec<_> =
-                        states.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
-                    renderer.sample(&mut due).into_iter().collect::<Result<(), _>>()?;
-                    let sampled = start.elapsed();
-                    let mut streams: Vec<_> = states.iter_mut().collect();
-                    renderer
-                        .decode(&mut streams, grid.chunk_frames)
-                        .into_iter()
-                        .try_for_each(|chunk| chunk.map(drop))?;
-                    if round > 0 {
-                        measured = (measured.0.min(sampled), measured.1.min(start.elapsed() - sampled));
-                    }
+            let mut states: Vec<R::Stream> = (0..bucket as u64).map(|seed| renderer.open(seed)).collect();
+            let mut best = (Duration::MAX, Duration::MAX);
+            // The first chunk finds cold caches, and no context.
+            for round in 0..3 {
+                let start = Instant::now();
+                let mut due: Vec<_> = states.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
+                renderer.sample(&mut due).into_iter().collect::<Result<(), _>>()?;
+                let sampled = start.elapsed();
+                let mut streams: Vec<_> = states.iter_mut().collect();
+                renderer.decode(&mut streams, grid.chunk_frames).into_iter().try_for_each(|chunk| chunk.map(drop))?;
+                if round > 0 {
+                    best = (best.0.min(sampled), best.1.min(start.elapsed() - sampled));
                 }
-                if bucket > 1 && measured.0 + measured.1 > LONGEST_TICK {
-                    break;
-                }
-                costs.measured(measured.0, measured.1);
-                tracing::debug!(bucket, sample = ?measured.0, decode = ?measured.1, "a bucket is measured");
             }
-            Ok(costs)
+            Ok(best)
         })
     }
 

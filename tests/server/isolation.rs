@@ -1,5 +1,7 @@
 //! What one listener suffers, the others do not hear; and nobody who has gone keeps a place.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -74,6 +76,30 @@ async fn beyond_capacity_the_upgrade_is_refused() {
     third.playback("PLAY").await;
     third.listen(CHUNK as u64).await;
     third.close().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_slows_down_takes_fewer_and_one_that_recovers_takes_them_again() {
+    let model = model();
+    let delay_ms = Arc::clone(&model.renderers[0].delay_ms);
+    delay_ms.store(8, Ordering::Relaxed);
+    let server = Server::start(model, EngineConfig { max_listeners: None, ..fast() }, Limits::default()).await;
+    let capacity = async || server.get("/v1/capacity").await.json()["max_listeners"].as_u64().unwrap();
+    let promised = capacity().await;
+    assert!((5..=22).contains(&promised), "0.7 of 0.256 s for 8 ms each: {promised}");
+    let mut client = Client::start(&server, json!({ "prompts": [{ "text": "rain" }] })).await;
+    delay_ms.store(40, Ordering::Relaxed);
+    client.playback("PLAY").await;
+    client.listen(60 * CHUNK as u64).await;
+    assert!(capacity().await < promised, "{} of {promised}", capacity().await);
+    delay_ms.store(8, Ordering::Relaxed);
+    client.close().await;
+    let patience = Instant::now() + PATIENCE;
+    while capacity().await < promised.min(5) {
+        assert!(Instant::now() < patience, "it still takes {}", capacity().await);
+        sleep(Duration::from_millis(50)).await;
+    }
     server.stop().await;
 }
 

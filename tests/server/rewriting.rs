@@ -107,7 +107,7 @@ impl Listener {
     async fn check(mut self) {
         self.client.listen(self.client.samples + 2 * CHUNK as u64).await;
         let mut offline = Stereo::default();
-        perform(&mut Standin, &self.performance, self.client.samples, |pcm, _| -> Result<(), RenderError> {
+        perform(&mut Standin::default(), &self.performance, self.client.samples, |pcm, _| -> Result<(), RenderError> {
             offline.extend(pcm);
             Ok(())
         })

@@ -1,6 +1,9 @@
 //! A cheap renderer: a sine whose pitch is the prompts', over noise that is the seed's; continuous in phase.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use twostep::audio::{COLUMN_ROWS, HOP, SAMPLE_RATE, Stereo};
@@ -17,7 +20,11 @@ pub const DELAY: usize = 2 * HOP;
 pub const FRAME: usize = CHUNK / FRAMES;
 const FRAMES: usize = 6;
 
-pub struct Standin;
+/// `delay_ms` is what a chunk of a stream takes longer; it may be changed while the renderer works.
+#[derive(Default)]
+pub struct Standin {
+    pub delay_ms: Arc<AtomicU64>,
+}
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct State {
@@ -77,6 +84,7 @@ impl Renderer for Standin {
     }
 
     fn sample(&mut self, due: &mut [Due<'_, State, Tone>]) -> Vec<Result<(), RenderError>> {
+        sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * due.len() as u64));
         let each = due.iter_mut().map(|due| {
             // The first chunk always goes well.
             let mishap = if due.stream.sample == 0 { Mishap::None } else { due.condition.mishap };
@@ -164,7 +172,7 @@ pub fn model() -> Loaded<Standin> {
         chunk_samples: CHUNK,
         controls,
     };
-    Loaded { renderers: vec![Standin], info, vocabulary: Arc::new(check) }
+    Loaded { renderers: vec![Standin::default()], info, vocabulary: Arc::new(check) }
 }
 
 fn check(text: &str) -> PromptCheck {
