@@ -89,7 +89,7 @@ fn sound(c: &mut Criterion) -> anyhow::Result<()> {
         temperature: 1.0,
     };
     let mut renderer = ModelRenderer::new(model);
-    let samples = renderer.chunk_samples();
+    let samples = renderer.grid().chunk_samples() as usize;
     let prepared = renderer.prepare(&condition)?;
 
     // Two chunks, for the first one is shorter.

@@ -1,7 +1,9 @@
 //! What a listener asks for: weighted prompts, guidance and controls.
 
+use serde::{Deserialize, Serialize};
+
 /// One weighted prompt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     /// Free text.
     pub text: String,
@@ -10,7 +12,7 @@ pub struct Prompt {
 }
 
 /// A key signature: a major scale and its relative minor share the same seven pitch classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scale(u8);
 
 impl Scale {
@@ -52,7 +54,7 @@ impl Scale {
 }
 
 /// Controls with the meaning of the corpus synthesiser's own parameters; `None` leaves the choice to the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Controls {
     /// Tempo in beats per minute, 60..=200.
     pub bpm: Option<f32>,
@@ -65,7 +67,7 @@ pub struct Controls {
 }
 
 /// Everything that steers one stream at one moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     /// Weighted prompts, at least one with a positive weight.
     pub prompts: Vec<Prompt>,

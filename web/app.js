@@ -87,7 +87,10 @@ twostep.addEventListener("error", ({ detail }) => toasts.show(sentence(detail.me
 twostep.addEventListener("degraded", ({ detail }) => {
   toasts.show(detail.on ? "The server is busy: fewer steps than asked for." : "All the steps again.", "warning");
 });
-twostep.addEventListener("session.going_away", () => toasts.show("The server is about to restart.", "warning"));
+twostep.addEventListener("reconnecting", ({ detail: { attempt, message } }) => {
+  // The first attempt follows at once: most are over before anybody could read of it.
+  if (attempt > 0) toasts.show(`${sentence(message)} Trying again…`, "warning");
+});
 twostep.addEventListener("closed", ({ detail: { message } }) => {
   invite("No sound.", `${sentence(message)} Press play to begin again.`);
   at("spoken").textContent = message;

@@ -3,7 +3,7 @@
  * page through the node's port.
  *
  * In, from the page: `{type: "socket", port}`, `"play"`, `"pause"`, `"stop"`, `{type: "record", on}`.
- * In, from the socket: `{type: "open", session, samples}`, `{type: "frame", ...}`.
+ * In, from the socket: `{type: "open", session, samples, resumed}`, `{type: "frame", ...}`.
  * Out, to both: `{type: "stats", ...}` ten times a second. To the page: `"sounding"`, `"recorded"`.
  */
 
@@ -47,7 +47,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
   #feed(message) {
     if (message.type === "open") {
       this.session = message.session;
-      this.player.open(message.samples);
+      this.player[message.resumed ? "resume" : "open"](message.samples);
     } else if (message.type === "frame") {
       this.player.push(message);
     }

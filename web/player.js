@@ -65,6 +65,28 @@ export class Player {
     this.lost = 0;
     this.energy = 0;
     this.counted = 0;
+    /** What comes from before here again, after a resume, is no loss. */
+    this.known = 0;
+  }
+
+  /**
+   * Goes on with another connection: what is held stays, and what comes again takes its place.
+   * @param {number} samples that can be held at least
+   */
+  resume(samples) {
+    const { ring, capacity } = this;
+    const needed = 2 ** Math.ceil(Math.log2(samples));
+    if (needed > capacity) {
+      this.capacity = needed;
+      this.ring = new Float32Array(2 * needed);
+      for (let i = this.read; i < this.write; i++) {
+        const at = 2 * (i & (capacity - 1));
+        this.#put(i, ring[at], ring[at + 1]);
+      }
+    }
+    this.epoch = 0;
+    this.ended = false;
+    this.known = this.read;
   }
 
   /** Samples held and not yet played. */
@@ -107,7 +129,7 @@ export class Player {
     if (this.held === 0 && firstSample > this.write) this.read = this.write = firstSample;
     const start = Math.max(firstSample, this.read);
     const stop = Math.min(end, this.read + this.capacity);
-    this.lost += end - firstSample - Math.max(0, stop - start);
+    this.lost += Math.max(0, end - Math.max(firstSample, this.known)) - Math.max(0, stop - start);
     if (stop > start) {
       const gap = this.#fillGap(start);
       const seam = gap || (flags & (Flag.REPLACE | Flag.RESET)) !== 0;

@@ -5,6 +5,9 @@
  * In: `{type: "connect", url, start, player}`, `{type: "send", message}`, `{type: "close"}`.
  * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on}`, `{type: "fault", message}`,
  * `{type: "closed", code, reason, opened}`.
+ *
+ * One worker has one connection. A session that goes on elsewhere has another worker, and the first lives until the second
+ * is heard.
  */
 
 import { Flag, Payload, SUBPROTOCOL, decodeFrame, decodePcm } from "./protocol.js";
@@ -19,6 +22,7 @@ let player = null;
 let acknowledged = 0;
 /** Name of the session once there is one. */
 let session = null;
+let resumed = false;
 let degraded = false;
 
 self.onmessage = ({ data }) => {
@@ -29,6 +33,8 @@ self.onmessage = ({ data }) => {
 
 function connect({ url, start, player: port }) {
   player = port;
+  resumed = start.resume_token !== undefined;
+  acknowledged = start.played ?? 0;
   player.onmessage = ({ data }) => acknowledge(data);
   try {
     socket = new WebSocket(url, SUBPROTOCOL);
@@ -62,7 +68,8 @@ function text(message, deadline) {
   if (message.type === "session.created") {
     clearTimeout(deadline);
     session = message.session_id;
-    player.postMessage({ type: "open", session, samples: message.lead_samples + SPARE_CHUNKS * message.chunk_samples });
+    const samples = message.lead_samples + SPARE_CHUNKS * message.chunk_samples;
+    player.postMessage({ type: "open", session, samples, resumed });
   }
   postMessage({ type: "message", message });
 }

@@ -9,11 +9,24 @@
  * button.onclick = () => twostep.play();
  * ```
  *
- * It needs the files beside it: `protocol.js`, `socket-worker.js`, `player-worklet.js` and `player.js`, served from the
- * page's own origin, as workers must be.
+ * It needs the files beside it: `protocol.js`, `performance.js`, `socket-worker.js`, `player-worklet.js` and `player.js`,
+ * served from the page's own origin, as workers must be.
+ *
+ * A connection that is lost, or a server that is about to restart, is no reason to stop: the stream goes on over another
+ * connection, at the next sample, while what is held plays on.
  */
 
 import { closeWords } from "./protocol.js";
+import { Performance } from "./performance.js";
+
+/** How long a lost connection is tried again, and how long between two tries: 0, then doubled from 0.25 s on. */
+const RESUME_SECONDS = 60;
+const RETRY_MS = 250;
+const RETRY_MAX_MS = 4000;
+/** Wishes of which it is told when they are heard. */
+const HEARD_KINDS = ["prompts", "config", "reset"];
+/** Closes after which going on elsewhere is of no use: done, not our protocol, refused, too big. */
+const FINAL_CODES = [1000, 1002, 1003, 1007, 1009];
 
 /**
  * @typedef {object} Prompt
@@ -42,7 +55,9 @@ import { closeWords } from "./protocol.js";
  * @property {string} session_id
  * @property {string} model
  * @property {number} sample_rate
- * @property {number} chunk_samples the grid on which controls take effect
+ * @property {number} chunk_samples the most that is made at once
+ * @property {number} grid_samples the grid on which controls take effect
+ * @property {number} first_sample 0, or where a resumed session goes on
  * @property {number} lead_samples sent ahead of what was heard
  * @property {number} spectrogram_rows rows of a column
  * @property {number} seed in force
@@ -83,6 +98,8 @@ export class UnavailableError extends Error {
  * |---|---|
  * | `state` | `"idle" \| "connecting" \| "playing" \| "paused" \| "stopped"` |
  * | `created` | {@link Created} |
+ * | `reconnecting` | `{attempt, message}`: the connection is lost or about to be; what is held plays on meanwhile |
+ * | `resumed` | {@link Created}: the same stream goes on over another connection |
  * | `sounding` | `{seconds}` from `play()` to the first sound |
  * | `applied` | `{event_id, at_sample, kind, seconds}`: a wish is in force from this sample on, heard `seconds` after it was asked for |
  * | `heard` | the same, when that sample is heard |
@@ -113,6 +130,13 @@ export class Twostep extends EventTarget {
   #stats = null;
   #asked = null;
   #lastError = null;
+  /** Where the stream stood, signed by the server; what a session can be resumed with. */
+  #token = null;
+  /** The attempt to go on elsewhere, if one is under way: `{since, attempt, timer}`. */
+  #resuming = null;
+  /** The connection that is opened while the old one still sounds. */
+  #successor = null;
+  #performance = null;
 
   /** @type {Created | null} the session's terms, while there is one */
   session = null;
@@ -212,6 +236,8 @@ export class Twostep extends EventTarget {
   /** Fades out and forgets the context: `play` begins afresh. */
   stop() {
     this.#transport("STOP", "stop", "stopped");
+    // A token from before leads into a past that is over.
+    this.#token = null;
   }
 
   /** Forgets the context while it plays on. */
@@ -248,16 +274,37 @@ export class Twostep extends EventTarget {
     this.#node?.port.postMessage({ type: "record", on });
   }
 
+  /**
+   * What was asked for and when, from which `POST /v1/generate` and `twostep generate --replay` make the same sound again.
+   * @returns {object | null} `null` before the first session
+   */
+  performance() {
+    return this.#performance?.toJSON(Math.round(this.heard)) ?? null;
+  }
+
   /** Ends the session, not the listener: `play` begins a new one. */
   close() {
+    this.#forget();
     this.#worker?.postMessage({ type: "close" });
+  }
+
+  /** Gives up what could be resumed. */
+  #forget() {
+    clearTimeout(this.#resuming?.timer);
+    this.#successor?.terminate();
+    this.#token = this.#resuming = this.#successor = null;
   }
 
   async #open() {
     this.#become("connecting");
     try {
       this.#node ??= await this.#makeNode();
-      await this.#connect();
+      const known = this.#token !== null;
+      await this.#connect().catch((error) => {
+        // A token that is too old leads nowhere: begin anew.
+        if (!known || this.#token) throw error;
+        return this.#connect();
+      });
     } catch (error) {
       this.#become("idle");
       throw error;
@@ -282,41 +329,86 @@ export class Twostep extends EventTarget {
     return node;
   }
 
+  /** Opens a connection for a new session, or for the one that the token leads to. */
   #connect() {
     const { port1, port2 } = new MessageChannel();
-    this.#node.port.postMessage({ type: "socket", port: port1 }, [port1]);
     const worker = new Worker(new URL("socket-worker.js", import.meta.url), { type: "module" });
-    this.#worker = worker;
-    this.#lastError = null;
-    const start = { sample_rate: this.#context.sampleRate, ...this.#options, config: this.#config };
+    const event_id = `e${++this.#events}`;
+    const start = { event_id, sample_rate: this.#context.sampleRate, ...this.#options, config: this.#config };
     if (this.#prompts.length) start.prompts = this.#prompts;
+    if (this.#token) {
+      start.resume_token = this.#token;
+      start.played = this.#playedAt?.played ?? 0;
+      this.#pending.set(event_id, { kind: "resume", at: performance.now(), messages: this.#wishes() });
+    }
+    this.#lastError = null;
     worker.postMessage({ type: "connect", url: this.#url.href, start, player: port2 }, [port2]);
+    if (this.#worker) this.#successor = worker;
+    else this.#worker = worker;
     return new Promise((resolve, reject) => {
       this.#abort = reject;
-      worker.onerror = () => this.#closed({ code: 1006, reason: "the socket's worker failed", opened: false });
+      const created = (session) => {
+        // What the new connection has sent waits in its port until the player listens.
+        this.#node.port.postMessage({ type: "socket", port: port1 }, [port1]);
+        if (worker === this.#successor) this.#succeed();
+        this.#created(session, start);
+        resolve();
+      };
+      worker.onerror = () => this.#closed(worker, { code: 1006, reason: "the socket's worker failed", opened: false });
       worker.onmessage = ({ data }) => {
-        if (data.type === "message") this.#fromServer(data.message, resolve);
+        if (data.type === "closed") return this.#closed(worker, data);
+        if (data.type === "message" && data.message.type === "session.created") return created(data.message);
+        if (data.type === "message" && data.message.type === "error") return this.#refused(data.message.error);
+        if (worker !== this.#worker) return;
+        if (data.type === "message") this.#fromServer(data.message);
         else if (data.type === "columns") this.#emit("columns", data);
         else if (data.type === "degraded") this.#emit("degraded", { on: data.on });
         else if (data.type === "fault") this.#emit("error", { code: "bad_frame", message: data.message });
-        else if (data.type === "closed") this.#closed(data);
       };
     });
   }
 
-  #fromServer(message, resolve) {
+  /** The new connection takes the place of the old one. */
+  #succeed() {
+    this.#worker.onmessage = this.#worker.onerror = null;
+    this.#worker.postMessage({ type: "close" });
+    this.#worker = this.#successor;
+    this.#successor = null;
+  }
+
+  #created(session, start) {
+    this.session = session;
+    const resumed = start.resume_token !== undefined;
+    clearTimeout(this.#resuming?.timer);
+    this.#resuming = null;
+    if (resumed) {
+      if (this.#state === "playing" || this.#state === "connecting") this.#send("playback.set", { state: "PLAY" });
+    } else {
+      this.#playedAt = null;
+      this.#performance = new Performance(session, start);
+    }
+    this.#emit(resumed ? "resumed" : "created", session);
+  }
+
+  /** Everything that is asked for now, as messages. */
+  #wishes() {
+    const wishes = [{ type: "config.set", ...this.#config }];
+    if (this.#prompts.length) wishes.push({ type: "prompts.set", prompts: this.#prompts });
+    return wishes;
+  }
+
+  #fromServer(message) {
     switch (message.type) {
-      case "session.created":
-        this.session = message;
-        this.#playedAt = null;
-        this.#emit("created", message);
-        resolve();
-        break;
       case "applied":
         this.#applied(message);
         break;
-      case "error":
-        this.#refused(message.error);
+      case "session.token":
+        this.#token = message.resume_token;
+        break;
+      case "session.going_away":
+        this.#token = message.resume_token ?? this.#token;
+        this.#emit(message.type, message);
+        if (this.#token) this.#resume("The server is about to restart.");
         break;
       default:
         this.#emit(message.type, message);
@@ -334,8 +426,9 @@ export class Twostep extends EventTarget {
   #applied({ event_id, at_sample }) {
     const asked = this.#pending.get(event_id);
     this.#pending.delete(event_id);
+    if (asked?.messages) this.#performance?.note(at_sample, asked.messages);
     // Transport obeys at once at this end.
-    if (!asked || asked.kind === "play") return;
+    if (!asked || !HEARD_KINDS.includes(asked.kind)) return;
     const ahead = Math.max(0, at_sample - this.heard) / this.session.sample_rate;
     const wish = { event_id, at_sample, kind: asked.kind, seconds: (performance.now() - asked.at) / 1000 + ahead };
     this.#upcoming.push({ ...wish, asked: asked.at });
@@ -365,19 +458,48 @@ export class Twostep extends EventTarget {
     }
   }
 
-  async #closed({ code, reason, opened }) {
-    this.#worker?.terminate();
-    this.#worker = null;
-    this.#node?.port.postMessage({ type: "stop" });
+  async #closed(worker, { code, reason, opened }) {
+    worker.terminate();
+    if (worker === this.#successor) this.#successor = null;
+    else if (worker === this.#worker) this.#worker = null;
+    else return;
+    if (this.#lastError?.code === "invalid_token") this.#token = null;
+    const message = opened ? (this.#lastError?.message ?? closeWords(code)) : await this.#whyRefused(code);
+    this.#abort?.(new UnavailableError(message));
+    this.#abort = null;
+    // The old connection still sounds: there is time.
+    if (this.#worker) return this.#retry(message);
     this.session = null;
+    if (this.#token && !FINAL_CODES.includes(code) && this.#resume(message)) return;
+    this.#node?.port.postMessage({ type: "stop" });
+    this.#forget();
     this.#pending.clear();
     this.#upcoming = [];
     this.#stats = null;
-    const message = opened ? (this.#lastError?.message ?? closeWords(code)) : await this.#whyRefused(code);
     this.#become("idle");
     this.#emit("closed", { code, reason, message });
-    this.#abort?.(new UnavailableError(message));
-    this.#abort = null;
+  }
+
+  /**
+   * Goes on over another connection; whether that is tried.
+   * @param {string} message why
+   */
+  #resume(message) {
+    // A listener who pauses comes back with `play`.
+    if (this.#state !== "playing") return this.#state === "paused";
+    this.#resuming ??= { since: performance.now(), attempt: 0, timer: null };
+    return this.#retry(message);
+  }
+
+  #retry(message) {
+    const resuming = this.#resuming;
+    if (!resuming || performance.now() - resuming.since > 1000 * RESUME_SECONDS) return false;
+    this.#emit("reconnecting", { attempt: resuming.attempt, message });
+    const wait = resuming.attempt ? Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** (resuming.attempt - 1)) : 0;
+    resuming.attempt += 1;
+    clearTimeout(resuming.timer);
+    resuming.timer = setTimeout(() => this.#connect().catch(() => {}), wait);
+    return true;
   }
 
   /** A browser hides why an upgrade was refused, so ask by plain HTTP. */
@@ -396,17 +518,19 @@ export class Twostep extends EventTarget {
   }
 
   #transport(state, command, become) {
-    if (!this.session) return;
+    if (!this.session && !this.#resuming) return;
+    clearTimeout(this.#resuming?.timer);
+    this.#resuming = null;
     this.#node.port.postMessage({ type: command });
-    this.#send("playback.set", { state });
+    this.#send("playback.set", { state }, command);
     this.#become(become);
   }
 
   #send(type, fields, kind) {
     if (!this.session) return null;
     const event_id = `e${++this.#events}`;
-    if (kind) this.#pending.set(event_id, { kind, at: performance.now() });
-    this.#worker.postMessage({ type: "send", message: { type, event_id, ...fields } });
+    if (kind) this.#pending.set(event_id, { kind, at: performance.now(), messages: [{ type, ...fields }] });
+    this.#worker?.postMessage({ type: "send", message: { type, event_id, ...fields } });
     return event_id;
   }
 

@@ -18,7 +18,7 @@ pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
-pub use vocoder::Vocoder;
+pub use vocoder::{Vocoder, VocoderMemory};
 pub use wav::{WavWriter, pcm16, read_wav, wav_header};
 
 /// Samples per second of everything the models hear and make.

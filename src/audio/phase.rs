@@ -69,16 +69,20 @@ impl PhaseIntegrator {
         }
     }
 
+    /// Behind a frame of these levels, whose phases came out like this.
+    pub(super) fn recall(levels: &Bins, phases: &Bins) -> Self {
+        Self { levels: *levels, advance: half_advance(levels), phases: *phases, ..Self::new(0.0) }
+    }
+
+    /// The phases of the last frame.
+    pub(super) fn phases(&self) -> &Bins {
+        &self.phases
+    }
+
     /// The phases of the frame with the log magnitudes `levels`, in radians; `next` is the frame behind it and `random`
     /// holds the phases of the bins that nothing leads to. Levels must be finite.
     pub(super) fn step(&mut self, levels: &Bins, next: &Bins, random: &Bins) -> &Bins {
-        let half_advance: Bins = std::array::from_fn(|m| {
-            // Levels are symmetric about 0 Hz; beyond the last bin there is none.
-            let (low, high) = (if m == 0 { 1 } else { m - 1 }, (m + 1).min(LINEAR_BINS - 1));
-            let span = if high == m { 1.0 } else { 2.0 };
-            let slope = (levels[high] - levels[low]) / span;
-            0.5 * (HOP as f32 / GAMMA * slope + TAU * (HOP * m % LONG) as f32 / LONG as f32)
-        });
+        let half_advance = half_advance(levels);
         let half_delay: Bins = std::array::from_fn(|m| -0.25 * GAMMA / HOP as f32 * (next[m] - self.levels[m]));
 
         let loudest = levels.iter().chain(&self.levels).fold(f32::MIN, |a, &b| a.max(b));
@@ -124,6 +128,17 @@ impl PhaseIntegrator {
         self.phases = phases;
         &self.phases
     }
+}
+
+/// How far the phase of each bin goes in half a hop.
+fn half_advance(levels: &Bins) -> Bins {
+    std::array::from_fn(|m| {
+        // Levels are symmetric about 0 Hz; beyond the last bin there is none.
+        let (low, high) = (if m == 0 { 1 } else { m - 1 }, (m + 1).min(LINEAR_BINS - 1));
+        let span = if high == m { 1.0 } else { 2.0 };
+        let slope = (levels[high] - levels[low]) / span;
+        0.5 * (HOP as f32 / GAMMA * slope + TAU * (HOP * m % LONG) as f32 / LONG as f32)
+    })
 }
 
 /// A phase within -pi..=pi.

@@ -42,6 +42,12 @@ impl Resampler {
         Ok(Self { converter, from_hz, to_hz, pending: Default::default(), taken: 0, given: 0, late: delay, delay })
     }
 
+    /// Samples it takes at once. A converter that begins at a multiple of them goes on as one from the start of the sound
+    /// does, once two more such blocks lie behind it.
+    pub fn block(&self) -> usize {
+        self.converter.as_ref().map_or(1, |converter| converter.input_frames_next())
+    }
+
     /// Converts a whole sound. Goes on from, and ends, whatever was stepped before.
     pub fn forward(&mut self, sound: &Stereo) -> Stereo {
         let mut converted = self.step(sound);

@@ -41,6 +41,16 @@ impl Texture {
         Self { before: [silent; LINEAR_BINS], tensor: [[0.0; LINEAR_BINS]; 3] }
     }
 
+    /// Behind a frame of these log magnitudes, with the tensor as it was there.
+    pub(super) fn recall(before: &Bins, tensor: [Bins; 3]) -> Self {
+        Self { before: *before, tensor }
+    }
+
+    /// The recursive means.
+    pub(super) fn tensor(&self) -> &[Bins; 3] {
+        &self.tensor
+    }
+
     /// How much of each bin's power is noise, 0..=1, from the log magnitudes of its frame and of the one behind it.
     pub(super) fn step(&mut self, levels: &Bins, next: &Bins) -> Bins {
         let dt: Bins = std::array::from_fn(|m| 0.5 * (next[m] - self.before[m]));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use realfft::num_complex::Complex32;
 use realfft::{ComplexToReal, RealFftPlanner};
+use serde::{Deserialize, Serialize};
 
 use super::bands::{
     BANDS, Blend, LINEAR_BINS, LONG, LOW_STEREO_BANDS, SHORT, STEREO_BANDS, bin_hz, hann, stereo_blend,
@@ -72,6 +73,16 @@ impl Frame {
     fn bands(&self) -> BandFrame<'_> {
         BandFrame { levels: &self.bands, pan: &self.pan, coherence: &self.coherence }
     }
+}
+
+/// What a vocoder cannot find out again from the frames it was given last, because it reaches back for ever: the phases,
+/// and the recursive means of the texture. See [`Vocoder::recall`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VocoderMemory {
+    /// Frames received.
+    frames: u64,
+    phases: Vec<f32>,
+    texture: Vec<f32>,
 }
 
 /// Constant parts of a vocoder, shared by its copies.
@@ -141,6 +152,39 @@ impl Vocoder {
     /// [`Vocoder::flush`] gives it back.
     pub const fn delay_samples() -> usize {
         LONG / 2 + HOP
+    }
+
+    /// What is to be kept so that [`Vocoder::recall`] can go on from here.
+    pub fn memory(&self) -> VocoderMemory {
+        VocoderMemory {
+            frames: self.made + u64::from(self.waiting.is_some()),
+            phases: self.integrator.phases().to_vec(),
+            texture: self.texture.tensor().concat(),
+        }
+    }
+
+    /// A vocoder that has received all of `frames`, to the bit, from the memory of one that had not yet received the last
+    /// `since` of them: at least three, by which all else that it holds is renewed. `frames` reach three further back than
+    /// that, or to the beginning. `None` where they do not, or where the memory is not one of a vocoder.
+    pub fn recall(seed: u64, memory: &VocoderMemory, since: usize, frames: &[f32]) -> Option<Self> {
+        let mut vocoder = Self::new(seed);
+        let known = usize::try_from(memory.frames).unwrap_or(usize::MAX).min(3);
+        let tail = frames.len().checked_sub((known + since) * FRAME_VALUES)?;
+        let (before, behind) = frames[tail..].split_at(known * FRAME_VALUES);
+        let before: Vec<Frame> = before.chunks_exact(FRAME_VALUES).map(Frame::new).collect();
+        if let [.., made, last] = before.as_slice() {
+            before.iter().for_each(|frame| vocoder.noise.push(&frame.bands()));
+            let (phases, []) = memory.phases.as_chunks::<LINEAR_BINS>() else { return None };
+            let (texture, []) = memory.texture.as_chunks::<LINEAR_BINS>() else { return None };
+            vocoder.integrator = PhaseIntegrator::recall(&made.levels, phases.first()?);
+            vocoder.texture = Texture::recall(&made.given, texture.try_into().ok()?);
+            (vocoder.made, vocoder.left) = (memory.frames - 1, memory.frames - 1);
+            vocoder.waiting = Some(last.clone());
+        } else if !before.is_empty() {
+            return None;
+        }
+        vocoder.step(behind);
+        Some(vocoder)
     }
 
     /// The sound of a whole spectrogram, `frames * HOP` samples. Goes on from, and ends, whatever was stepped before.
@@ -431,6 +475,25 @@ mod tests {
             streamed.extend(&vocoder.flush());
             prop_assert_eq!(streamed.len(), total * HOP);
             prop_assert_eq!(streamed, Vocoder::new(seed).forward(&spectrogram));
+        }
+
+        #[test]
+        fn recalled_vocoders_go_on_to_the_bit(seed in 0u64..1000, known in 0usize..12, since in 3usize..9, more in 1usize..6) {
+            let (now, total) = ((known + since) * FRAME_VALUES, known + since + more);
+            prop_assume!(known == 0 || known >= 3);
+            let mono = together(&pan(&crackle(seed, 60.0, total * HOP), 0.3), &pan(&tone(440.0, 0.1, total * HOP), -0.8));
+            let spectrogram = Analyser::new().forward(&mono);
+            let mut vocoder = Vocoder::new(seed);
+            vocoder.step(&spectrogram.values[..known * FRAME_VALUES]);
+            let memory = vocoder.memory();
+            vocoder.step(&spectrogram.values[known * FRAME_VALUES..now]);
+            let mut recalled = Vocoder::recall(seed, &memory, since, &spectrogram.values[..now]).unwrap();
+            prop_assert_eq!(recalled.memory(), vocoder.memory());
+            let rest = &spectrogram.values[now..];
+            prop_assert_eq!(recalled.step(rest), vocoder.step(rest));
+            prop_assert_eq!(recalled.flush(), vocoder.flush());
+            let few = &spectrogram.values[..(known.min(3) + since - 1) * FRAME_VALUES];
+            prop_assert!(Vocoder::recall(seed, &memory, since, few).is_none());
         }
     }
 }

@@ -57,7 +57,7 @@ impl Asked {
                 PromptCheck::Unknown { reason } => bail!("prompt {:?}: {reason}", prompt.text),
             }
         }
-        let info = ModelInfo::of(model.spec());
+        let info = ModelInfo::of(model);
         let number = |name: &str, value: Option<f32>| -> anyhow::Result<Option<f32>> {
             value.map(|x| allowed(model, &info, name, &ControlValue::Number(x)).map(|()| x)).transpose()
         };

@@ -1,14 +1,17 @@
 //! `twostep serve`: the page and the streams on one port.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::model::ModelArg;
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
-use twostep::server::{self, App, Limits, Loaded};
+use twostep::server::{self, App, Limits, Loaded, TokenKey};
 
 /// Serve the page and live streams to browsers.
 #[derive(Args, Clone, Debug)]
@@ -18,25 +21,43 @@ pub struct ServeArgs {
     pub listen: SocketAddr,
     #[command(flatten)]
     pub model: ModelArg,
-    /// Listeners at once; more are refused.
-    #[arg(long, env = "TWOSTEP_MAX_LISTENERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    pub max_listeners: u16,
+    /// Listeners at once, more are refused; if not given, as many as this machine is measured to serve in time.
+    #[arg(long, env = "TWOSTEP_MAX_LISTENERS", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub max_listeners: Option<u16>,
     /// Files made at once over HTTP, when no listener waits; 0 to refuse them.
     #[arg(long, env = "TWOSTEP_MAX_FILES", default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=64))]
     pub max_files: u16,
-    /// Chunks computed together.
-    #[arg(long, env = "TWOSTEP_MAX_BATCH", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Chunks computed together at most; fewer where the device would take longer than 0.15 s for them.
+    #[arg(long, env = "TWOSTEP_MAX_BATCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_batch: u16,
-    /// Seconds of sound sent ahead of what is heard: more survives a worse network, less obeys sooner.
+    /// Seconds of sound sent ahead of what is heard: more survives a worse network.
     #[arg(long, env = "TWOSTEP_LEAD_SECONDS", default_value_t = 2.0, value_parser = lead)]
     pub lead_seconds: f32,
+    /// Secret that resume tokens are signed with, the same on all servers that are to take over each other's listeners; if
+    /// none is given, tokens are good for this process only.
+    #[arg(long, env = "TWOSTEP_TOKEN_KEY", hide_env_values = true)]
+    pub token_key: Option<String>,
+    /// File with that secret.
+    #[arg(long, env = "TWOSTEP_TOKEN_KEY_FILE", conflicts_with = "token_key")]
+    pub token_key_file: Option<PathBuf>,
+    /// Seconds that listeners have, at a shutdown, to go on at another server.
+    #[arg(long, env = "TWOSTEP_DRAIN_SECONDS", default_value_t = 20.0, value_parser = drain)]
+    pub drain_seconds: f32,
 }
 
 fn lead(text: &str) -> Result<f32, String> {
+    seconds(text, 0.25..=60.0)
+}
+
+fn drain(text: &str) -> Result<f32, String> {
+    seconds(text, 0.0..=3600.0)
+}
+
+fn seconds(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
     let seconds: f32 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    match (0.25..=60.0).contains(&seconds) {
+    match range.contains(&seconds) {
         true => Ok(seconds),
-        false => Err("between 0.25 and 60 seconds".into()),
+        false => Err(format!("between {} and {} seconds", range.start(), range.end())),
     }
 }
 
@@ -46,23 +67,38 @@ impl ServeArgs {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve())
     }
 
+    fn token_key(&self) -> anyhow::Result<TokenKey> {
+        let secret = match (&self.token_key, &self.token_key_file) {
+            (Some(secret), _) => secret.clone(),
+            (None, Some(path)) => {
+                let secret = std::fs::read_to_string(path);
+                secret.with_context(|| format!("--token-key-file {}", path.display()))?.trim().to_owned()
+            }
+            (None, None) => return Ok(TokenKey::random()),
+        };
+        anyhow::ensure!(secret.len() >= 16, "a token key has at least 16 characters");
+        Ok(TokenKey::new(secret.as_bytes()))
+    }
+
     async fn serve(self) -> anyhow::Result<()> {
         // Before the model, so that a port in use is told at once.
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let model = self.model.load()?;
         let model = Loaded {
-            info: ModelInfo::of(model.spec()),
+            info: ModelInfo::of(&model),
             vocabulary: Arc::new(model.vocabulary().clone()),
-            renderer: ModelRenderer::new(model),
+            renderers: vec![ModelRenderer::new(model)],
         };
         let config = EngineConfig {
-            max_listeners: self.max_listeners.into(),
+            max_listeners: self.max_listeners.map(usize::from),
             max_renders: self.max_files.into(),
             max_batch: self.max_batch.into(),
             lead_seconds: self.lead_seconds,
+            ..EngineConfig::default()
         };
-        let app = App::new(model, config, Limits::default())?;
+        let limits = Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() };
+        let app = App::new(model, config, limits, self.token_key()?)?;
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");
         }

@@ -1,46 +1,69 @@
 //! The asynchronous side of the engine. Queues are bounded in both directions: commands wait their turn, and a stream
-//! whose chunks are not taken is simply not due, so that a slow listener delays nobody.
+//! whose sound is not taken is simply not due, so that a slow listener delays nobody.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::checkpoint::Checkpoint;
 use super::metrics::EngineMetrics;
-use super::stream::Pace;
-use super::worker::{Change, Command, Opening, StreamEvent, Worker};
-use super::{Renderer, model::ModelInfo};
+use super::stream::{Change, Rendered, Shared, StreamEvent};
+use super::timeline::Pace;
+use super::worker::{Beginning, Command, Opening, Worker};
+use super::{Grid, Renderer, model::ModelInfo};
 use crate::condition::Condition;
 
-/// Commands that may wait for the worker.
+/// Commands that may wait for a worker.
 const COMMANDS: usize = 1024;
 /// Controls one stream may have waiting for their answer.
 const PENDING_CHANGES: usize = 32;
+/// Slices that may be taken back while they wait for a slow reader, beside those of the lead.
+const SPARE_SLICES: usize = 6;
 
-/// How an engine shares its device.
+/// How an engine shares its devices.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EngineConfig {
-    /// Live streams at once.
-    pub max_listeners: usize,
+    /// Live streams at once, whatever was measured; `None` leaves it to the measurement.
+    pub max_listeners: Option<usize>,
     /// Bulk streams at once.
     pub max_renders: usize,
     /// Streams in one tick.
     pub max_batch: usize,
     /// Seconds of sound made ahead of what was heard.
     pub lead_seconds: f32,
+    /// How long a change may be on its way beside what making and the network take: the less, the sooner it is heard, the
+    /// more, the surer.
+    pub guard: Duration,
+    /// How much faster than real time a listener may acknowledge in the long run.
+    pub speed: f64,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_listeners: 8, max_renders: 2, max_batch: 8, lead_seconds: 2.0 }
+        Self {
+            max_listeners: None,
+            max_renders: 2,
+            max_batch: 256,
+            lead_seconds: 2.0,
+            guard: Duration::from_millis(100),
+            speed: 1.1,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Samples made ahead of what was heard.
+    pub(super) fn lead_samples(&self, sample_rate: u32) -> u64 {
+        (f64::from(self.lead_seconds) * f64::from(sample_rate)) as u64
     }
 }
 
 /// Whether an engine can take streams.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Readiness {
-    /// The first chunk is being made, to find out whether and how fast the device works.
+    /// The first chunks are being made, to find out whether and how fast the device works.
     WarmingUp,
     /// It works; one chunk took this long.
     Ready(Duration),
@@ -51,7 +74,10 @@ pub enum Readiness {
 /// Why the engine did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The worker thread could not be started.
+    /// There is no device to work with.
+    #[error("an engine needs at least one renderer")]
+    NoRenderer,
+    /// A worker thread could not be started.
     #[error("the engine's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
     /// The worker thread is gone.
@@ -59,103 +85,220 @@ pub enum EngineError {
     Stopped,
 }
 
-/// A running engine; clones are the same engine. The worker ends when the last clone and the last stream are gone.
-#[derive(Clone, Debug)]
-pub struct Engine {
-    config: EngineConfig,
-    chunk_samples: usize,
-    lead_samples: u64,
-    commands: mpsc::Sender<Command>,
-    next_id: Arc<AtomicU64>,
-    listeners: Arc<Semaphore>,
-    renders: Arc<Semaphore>,
-    readiness: watch::Receiver<Readiness>,
-    metrics: EngineMetrics,
+/// How many streams a worker has promised their deadlines, and may.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    listeners: AtomicUsize,
+    capacity: AtomicUsize,
 }
 
-impl Engine {
-    /// Starts the thread that owns `renderer`.
-    pub fn start<R: Renderer>(renderer: R, info: &ModelInfo, config: EngineConfig) -> Result<Self, EngineError> {
-        let (commands, queue) = mpsc::channel(COMMANDS);
-        let (report, readiness) = watch::channel(Readiness::WarmingUp);
-        let metrics = EngineMetrics::default();
-        let lead_samples = (f64::from(config.lead_seconds) * f64::from(info.sample_rate)) as u64;
-        let chunk_samples = renderer.chunk_samples().max(1);
-        let worker =
-            Worker::new(renderer, queue, info.sample_rate, lead_samples, config.max_batch.max(1), metrics.clone());
-        std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(report))?;
-        Ok(Self {
-            config,
-            chunk_samples,
-            lead_samples,
-            commands,
-            next_id: Arc::default(),
-            listeners: Arc::new(Semaphore::new(config.max_listeners)),
-            renders: Arc::new(Semaphore::new(config.max_renders)),
-            readiness,
-            metrics,
-        })
+impl Load {
+    pub(super) fn set_capacity(&self, streams: usize) {
+        self.capacity.store(streams, Ordering::Relaxed);
     }
 
-    /// How the device is shared.
-    pub fn config(&self) -> &EngineConfig {
-        &self.config
+    fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
     }
 
-    /// Samples made ahead of what was heard.
-    pub fn lead_samples(&self) -> u64 {
-        self.lead_samples
+    fn listeners(&self) -> usize {
+        self.listeners.load(Ordering::Relaxed)
     }
+}
 
-    /// What is counted.
-    pub fn metrics(&self) -> &EngineMetrics {
-        &self.metrics
-    }
+/// One device and its thread, seen from outside.
+#[derive(Debug)]
+struct Device {
+    commands: mpsc::Sender<Command>,
+    readiness: watch::Receiver<Readiness>,
+    load: Arc<Load>,
+}
 
-    /// Whether streams can be taken. A worker that is gone has failed, whatever it said last.
-    pub fn readiness(&self) -> Readiness {
+impl Device {
+    /// A worker that is gone has failed, whatever it said last.
+    fn readiness(&self) -> Readiness {
         match self.readiness.borrow().clone() {
             Readiness::Ready(_) if self.commands.is_closed() => Readiness::Failed("the engine has stopped".into()),
             readiness => readiness,
         }
     }
 
-    /// Waits for the end of the warm-up.
-    pub async fn warmed_up(&self) -> Readiness {
-        let mut readiness = self.readiness.clone();
-        match readiness.wait_for(|state| *state != Readiness::WarmingUp).await {
-            Ok(state) => state.clone(),
-            Err(_) => Readiness::Failed("the engine stopped during its warm-up".into()),
+    /// Places that nobody has, less than none where more were given than were measured; `None` if it takes no streams.
+    fn free(&self) -> Option<i64> {
+        let ready = matches!(self.readiness(), Readiness::Ready(_));
+        ready.then(|| self.load.capacity() as i64 - self.load.listeners() as i64)
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: EngineConfig,
+    grid: Grid,
+    lead_samples: u64,
+    devices: Vec<Device>,
+    /// Held while a listener is given a place, so that two do not get the same one.
+    admission: Mutex<()>,
+    next_id: AtomicU64,
+    renders: Arc<Semaphore>,
+    metrics: EngineMetrics,
+}
+
+/// A running engine; clones are the same engine. Its workers end when the last clone and the last stream are gone.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+impl Engine {
+    /// Starts a thread for each renderer; all are of the model `info` tells of, each on a device of its own.
+    pub fn start<R: Renderer>(renderers: Vec<R>, info: &ModelInfo, config: EngineConfig) -> Result<Self, EngineError> {
+        let metrics = EngineMetrics::default();
+        let grid = renderers.first().ok_or(EngineError::NoRenderer)?.grid();
+        let mut devices = Vec::new();
+        for renderer in renderers {
+            let (commands, queue) = mpsc::channel(COMMANDS);
+            let (report, readiness) = watch::channel(Readiness::WarmingUp);
+            let load = Arc::new(Load::default());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let worker = Worker {
+                renderer,
+                commands: queue,
+                config,
+                sample_rate: info.sample_rate,
+                load: Arc::clone(&load),
+                metrics: metrics.clone(),
+                runtime,
+            };
+            std::thread::Builder::new().name(format!("engine-{}", devices.len())).spawn(move || worker.run(report))?;
+            devices.push(Device { commands, readiness, load });
         }
+        Ok(Self(Arc::new(Inner {
+            config,
+            grid,
+            lead_samples: config.lead_samples(info.sample_rate),
+            devices,
+            admission: Mutex::default(),
+            next_id: AtomicU64::default(),
+            renders: Arc::new(Semaphore::new(config.max_renders)),
+            metrics,
+        })))
+    }
+
+    /// How the devices are shared.
+    pub fn config(&self) -> &EngineConfig {
+        &self.0.config
+    }
+
+    /// The model's latent frames and samples.
+    pub fn grid(&self) -> Grid {
+        self.0.grid
+    }
+
+    /// Samples made ahead of what was heard.
+    pub fn lead_samples(&self) -> u64 {
+        self.0.lead_samples
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.0.metrics
+    }
+
+    /// Whether streams can be taken: by all devices during the warm-up, by any of them later.
+    pub fn readiness(&self) -> Readiness {
+        let all: Vec<Readiness> = self.0.devices.iter().map(Device::readiness).collect();
+        let find = |wanted: fn(&Readiness) -> bool| all.iter().find(|&readiness| wanted(readiness)).cloned();
+        find(|readiness| matches!(readiness, Readiness::WarmingUp))
+            .or_else(|| find(|readiness| matches!(readiness, Readiness::Ready(_))))
+            .or_else(|| find(|readiness| matches!(readiness, Readiness::Failed(_))))
+            .unwrap_or_else(|| Readiness::Failed("there is no device".into()))
+    }
+
+    /// Waits for the end of the warm-up of all devices; failed if one of them failed.
+    pub async fn warmed_up(&self) -> Readiness {
+        let mut slowest = Duration::ZERO;
+        for device in &self.0.devices {
+            let mut readiness = device.readiness.clone();
+            let ended = readiness.wait_for(|state| *state != Readiness::WarmingUp).await.map(|state| state.clone());
+            match ended {
+                Ok(Readiness::Ready(took)) => slowest = slowest.max(took),
+                Ok(other) => return other,
+                Err(_) => return Readiness::Failed("the engine stopped during its warm-up".into()),
+            }
+        }
+        Readiness::Ready(slowest)
     }
 
     /// Live streams now.
     pub fn listeners(&self) -> usize {
-        self.config.max_listeners - self.listeners.available_permits()
+        self.0.devices.iter().map(|device| device.load.listeners()).sum()
+    }
+
+    /// Live streams that can be promised their deadlines, as far as is known by now.
+    pub fn capacity(&self) -> usize {
+        let measured = || self.0.devices.iter().map(|device| device.load.capacity()).sum();
+        self.0.config.max_listeners.unwrap_or_else(measured)
     }
 
     /// Bulk streams now.
     pub fn renders(&self) -> usize {
-        self.config.max_renders - self.renders.available_permits()
+        self.0.config.max_renders - self.0.renders.available_permits()
     }
 
-    /// A place for one more stream, if there is one. Dropping it, or the stream it becomes, frees the place.
+    fn emptiest(&self) -> Option<(usize, i64)> {
+        let free = self.0.devices.iter().enumerate().filter_map(|(i, device)| Some((i, device.free()?)));
+        free.max_by_key(|&(_, free)| free)
+    }
+
+    /// A place for one more stream, on the emptiest device, if there is one. Dropping it, or the stream it becomes, frees
+    /// the place.
     pub fn admit(&self, pace: Pace) -> Option<Admission> {
-        let places = match pace {
-            Pace::Live => &self.listeners,
-            Pace::Bulk => &self.renders,
+        let place = match pace {
+            Pace::Live => {
+                let _turn = self.0.admission.lock().unwrap_or_else(PoisonError::into_inner);
+                let (device, free) = self.emptiest()?;
+                if self.listeners() >= self.capacity() || (free <= 0 && self.0.config.max_listeners.is_none()) {
+                    return None;
+                }
+                self.0.devices[device].load.listeners.fetch_add(1, Ordering::Relaxed);
+                Place { engine: self.clone(), device, render: None }
+            }
+            Pace::Bulk => {
+                let render = Arc::clone(&self.0.renders).try_acquire_owned().ok()?;
+                let (device, _) = self.emptiest()?;
+                Place { engine: self.clone(), device, render: Some(render) }
+            }
         };
-        let place = Arc::clone(places).try_acquire_owned().ok()?;
-        Some(Admission { engine: self.clone(), pace, place })
+        Some(Admission { pace, place })
+    }
+}
+
+/// A place on a device; freed when dropped.
+#[derive(Debug)]
+struct Place {
+    engine: Engine,
+    device: usize,
+    /// Of bulk streams.
+    render: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    fn device(&self) -> &Device {
+        &self.engine.0.devices[self.device]
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.render.is_none() {
+            self.device().load.listeners.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 /// A place for a stream that is not open yet.
 #[derive(Debug)]
 pub struct Admission {
-    engine: Engine,
     pace: Pace,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Admission {
@@ -165,29 +308,52 @@ impl Admission {
         seed: u64,
         condition: Option<Condition>,
     ) -> Result<(StreamControl, StreamOutput), EngineError> {
-        let Self { engine, pace, place } = self;
-        // The lead bounds the chunks that can wait, because nobody can have heard what was not taken; twice, because
-        // the first chunk of a stream is shorter than the others. One more for the news of a failure.
-        let chunks = engine.lead_samples as usize / engine.chunk_samples + 2;
-        let (events, output) = mpsc::channel(2 * chunks + PENDING_CHANGES + 1);
+        self.begin(Beginning::New { seed, condition }, 0, 0).await
+    }
+
+    /// Goes on from a checkpoint, paused, for a listener who has heard everything before sample `heard`. A state that does
+    /// not fit ends the stream with [`StreamEvent::Failed`].
+    pub async fn resume(
+        self,
+        checkpoint: Checkpoint,
+        heard: u64,
+    ) -> Result<(StreamControl, StreamOutput), EngineError> {
+        let sample = checkpoint.sample;
+        self.begin(Beginning::Resumed { checkpoint: Box::new(checkpoint), heard }, sample, heard.min(sample)).await
+    }
+
+    async fn begin(
+        self,
+        beginning: Beginning,
+        sample: u64,
+        heard: u64,
+    ) -> Result<(StreamControl, StreamOutput), EngineError> {
+        let Self { pace, place } = self;
+        let engine = &place.engine.0;
+        // Two slices a chunk of the lead, answers, and the news of a failure.
+        let chunks = (engine.lead_samples / engine.grid.chunk_samples()) as usize + 2;
+        let (events, output) = mpsc::channel(2 * chunks + SPARE_SLICES + PENDING_CHANGES + 1);
         let id = engine.next_id.fetch_add(1, Ordering::Relaxed);
-        let heard = Arc::new(AtomicU64::new(0));
-        let opening = Opening { id, seed, condition, pace, heard: Arc::clone(&heard), events };
-        let output = StreamOutput {
-            events: output,
-            taken: Arc::default(),
-            pending: Arc::new(Semaphore::new(PENDING_CHANGES)),
-            commands: engine.commands.clone(),
-            _place: place,
-        };
+        let shared = Arc::new(Shared::default());
+        shared.heard.store(heard, Ordering::Release);
+        let commands = place.device().commands.clone();
         let control = StreamControl {
             id,
-            heard,
-            taken: Arc::clone(&output.taken),
-            pending: Arc::clone(&output.pending),
-            commands: engine.commands.clone(),
+            shared: Arc::clone(&shared),
+            taken: Arc::new(AtomicU64::new(sample)),
+            pending: Arc::new(Semaphore::new(PENDING_CHANGES)),
+            commands: commands.clone(),
         };
-        engine.commands.send(Command::Open(opening)).await.map_err(|_| EngineError::Stopped)?;
+        let output = StreamOutput {
+            events: output,
+            shared: Arc::clone(&shared),
+            taken: Arc::clone(&control.taken),
+            pending: Arc::clone(&control.pending),
+            commands: commands.clone(),
+            _place: place,
+        };
+        let opening = Opening { id, beginning, pace, shared, events, reserve: PENDING_CHANGES + 1 };
+        commands.send(Command::Open(Box::new(opening))).await.map_err(|_| EngineError::Stopped)?;
         Ok((control, output))
     }
 }
@@ -196,15 +362,15 @@ impl Admission {
 #[derive(Debug)]
 pub struct StreamControl {
     id: u64,
-    heard: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     taken: Arc<AtomicU64>,
     pending: Arc<Semaphore>,
     commands: mpsc::Sender<Command>,
 }
 
 impl StreamControl {
-    /// Asks for a change at the next chunk boundary, answered by [`StreamEvent::Applied`] with the same `event_id`.
-    /// Waits while too many answers have not been taken.
+    /// Asks for a change, answered by [`StreamEvent::Applied`] with the same `event_id`. Waits while too many answers have
+    /// not been taken.
     pub async fn apply(&self, change: Change, event_id: Option<String>) -> Result<(), EngineError> {
         let permit = self.pending.acquire().await.map_err(|_| EngineError::Stopped)?;
         let command = Command::Apply { id: self.id, change: Box::new(change), event_id };
@@ -218,36 +384,57 @@ impl StreamControl {
     /// has not been taken from the output cannot have been heard.
     pub fn hear(&self, sample: u64) {
         let sample = sample.min(self.taken.load(Ordering::Acquire));
-        if self.heard.fetch_max(sample, Ordering::AcqRel) < sample {
+        if self.shared.heard.fetch_max(sample, Ordering::AcqRel) < sample {
             // A full queue wakes the worker as well.
             let _ = self.commands.try_send(Command::Wake);
         }
     }
+
+    /// Takes note of how long a word takes to the listener and back.
+    pub fn set_round_trip(&self, round_trip: Duration) {
+        let ms = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
+        self.shared.round_trip_ms.store(ms, Ordering::Relaxed);
+    }
 }
 
-/// The chunks and answers of one stream. Dropping it frees the stream and its place.
+/// The sound and answers of one stream. Dropping it frees the stream and its place.
 #[derive(Debug)]
 pub struct StreamOutput {
     events: mpsc::Receiver<StreamEvent>,
+    shared: Arc<Shared>,
     taken: Arc<AtomicU64>,
     pending: Arc<Semaphore>,
     commands: mpsc::Sender<Command>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl StreamOutput {
-    /// The next event; `None` when the engine has stopped. Safe to cancel.
+    /// The next event; `None` when the engine has stopped. Sound that has been taken back while it waited here is left out.
+    /// Safe to cancel.
     pub async fn next(&mut self) -> Option<StreamEvent> {
-        let event = self.events.recv().await?;
-        match &event {
-            StreamEvent::Chunk(rendered) => {
-                let end = rendered.span.first_sample + rendered.chunk.pcm.len() as u64;
-                self.taken.fetch_max(end, Ordering::AcqRel);
+        loop {
+            let event = self.events.recv().await?;
+            match &event {
+                StreamEvent::Sound(rendered) if self.is_void(rendered) => continue,
+                StreamEvent::Sound(rendered) => {
+                    let end = rendered.span.first_sample + rendered.chunk.pcm.len() as u64;
+                    self.taken.fetch_max(end, Ordering::AcqRel);
+                }
+                StreamEvent::Applied { .. } => self.pending.add_permits(1),
+                StreamEvent::Failed(_) => {}
             }
-            StreamEvent::Applied { .. } => self.pending.add_permits(1),
-            StreamEvent::Failed(_) => {}
+            // There is room again, for which the stream may have waited.
+            if self.events.is_empty() {
+                let _ = self.commands.try_send(Command::Wake);
+            }
+            return Some(event);
         }
-        Some(event)
+    }
+
+    fn is_void(&self, rendered: &Rendered) -> bool {
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        let older = rendered.span.epoch != epoch && epoch.wrapping_sub(rendered.span.epoch) < u32::MAX / 2;
+        older && !rendered.span.reset && rendered.span.first_sample >= self.shared.void_from.load(Ordering::Acquire)
     }
 }
 

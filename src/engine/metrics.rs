@@ -12,6 +12,8 @@ pub struct EngineMetrics {
     pub streams: Gauge,
     /// Chunks made.
     pub chunks: Counter,
+    /// Times that unheard sound was taken back for a change.
+    pub replacements: Counter,
     /// Streams that failed while a chunk was made.
     pub failures: Counter,
     /// Seconds a tick takes.
@@ -25,6 +27,7 @@ impl Default for EngineMetrics {
         Self {
             streams: Gauge::default(),
             chunks: Counter::default(),
+            replacements: Counter::default(),
             failures: Counter::default(),
             tick_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 13)),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
@@ -37,6 +40,8 @@ impl EngineMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("streams", "Streams the engine holds", self.streams.clone());
         registry.register("chunks", "Chunks made", self.chunks.clone());
+        let help = "Times that unheard sound was taken back for a change";
+        registry.register("replacements", help, self.replacements.clone());
         registry.register("stream_failures", "Streams that failed while a chunk was made", self.failures.clone());
         registry.register_with_unit("tick", "Time a tick takes", Unit::Seconds, self.tick_seconds.clone());
         registry.register("batch_size", "Chunks of one tick", self.batch_size.clone());

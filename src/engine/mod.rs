@@ -1,45 +1,59 @@
-//! Real-time generation for many listeners on one device. The engine knows no socket and no JSON.
+//! Real-time generation for many listeners on one or more devices. The engine knows no socket and no JSON.
 //!
 //! ```text
-//! Admission::open --> StreamControl --commands--> worker thread: scheduler picks the due streams, renderer makes a chunk of each
-//!                 \\-> StreamOutput <--chunks-----/
+//! Admission::open --> StreamControl --commands--> worker thread: scheduler picks the due streams, renderer makes a slice of each
+//!                 \\-> StreamOutput <--slices-----/
 //! ```
 //!
-//! * [`model`]: what a model says of itself; [`Renderer`]: what makes its sound
-//! * [`stream`]: one listener's timeline; [`scheduler`]: which streams are due; [`worker`]: the thread that owns the device
-//! * [`handle`]: the asynchronous side, for servers
+//! * [`model`]: what a model says of itself; [`Renderer`]: what makes its sound; [`grid`]: its latent frames and samples
+//! * [`timeline`]: one listener's timeline; [`hearing`]: how far it has heard; [`history`]: the way back to what it has not
+//! * [`scheduler`]: which streams are due; [`costs`]: what a tick takes, and how many streams that allows
+//! * [`worker`]: the thread that owns a device; [`stream`]: a stream there; [`tick`]: sound for the due ones
+//! * [`handle`]: the asynchronous side, for servers; [`offline`]: a whole performance as fast as it goes
+//!
+//! A change takes effect at the first latent frame that its listener will not have reached by the time the new sound gets
+//! there: what was made from that frame on is taken back, made again with the same noise, and marked as a replacement.
 
+pub mod checkpoint;
+pub mod costs;
+pub mod grid;
 pub mod handle;
+pub mod hearing;
+pub mod history;
 pub mod metrics;
 pub mod model;
 pub mod offline;
 pub mod render;
 pub mod scheduler;
 pub mod stream;
+pub mod tick;
+pub mod timeline;
 pub mod worker;
 
+pub use checkpoint::Checkpoint;
+pub use grid::Grid;
 pub use handle::{Admission, Engine, EngineConfig, EngineError, Readiness, StreamControl, StreamOutput};
 pub use metrics::EngineMetrics;
 pub use model::{ControlInfo, ControlRange, ControlValue, ModelInfo, PromptCheck, Vocabulary};
 pub use render::ModelRenderer;
-pub use stream::{Pace, Transport};
-pub use worker::{Change, RenderedChunk, StreamError, StreamEvent};
+pub use stream::{Change, Rendered, StreamError, StreamEvent};
+pub use timeline::{Pace, Span, Transport};
 
 use crate::audio::Stereo;
 use crate::condition::Condition;
 
 pub use crate::audio::COLUMN_ROWS;
 
-/// One rendered chunk.
+/// Sound of some latent frames.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
-    /// The samples. The first chunk of a stream is shorter than the others by the vocoder's delay.
+    /// The samples. The first of a stream are fewer by the vocoder's delay.
     pub pcm: Stereo,
     /// Display columns for these samples, `pcm.len() / HOP` columns of [`COLUMN_ROWS`] bytes (0 = silence, 255 = loud).
     pub columns: Vec<u8>,
 }
 
-/// One stream that is due in this tick.
+/// One stream whose next chunk is to be sampled.
 pub struct Due<'a, S, C> {
     /// The stream's generative state.
     pub stream: &'a mut S,
@@ -47,19 +61,19 @@ pub struct Due<'a, S, C> {
     pub condition: &'a C,
 }
 
-/// What the engine needs of a model. `model::Renderer` implements it; tests may use a cheap stand-in.
+/// What the engine needs of a model. [`ModelRenderer`] implements it; tests may use a cheap stand-in.
 ///
-/// A chunk is a function of (model, seed, conditions so far, sample index) alone: which other streams share the
-/// tick must not change a bit of it on the CPU.
+/// Sound is a function of (model, seed, conditions so far, sample index) alone: which other streams share the tick, and in
+/// how many parts a chunk is decoded, must not change a bit of it on the CPU.
 pub trait Renderer: Send + 'static {
-    /// Generative state of one stream: seed, chunk index, context latents, decoder and vocoder state. It is cloned
-    /// before every chunk, so that a panic in one stream's share of a tick can be undone for the others.
+    /// Generative state of one stream: seed, latents, decoder and vocoder state. Clones are snapshots: the engine goes
+    /// back to them for changes, and where a panic in one stream's share of a tick is to be undone for the others.
     type Stream: Clone + Send;
     /// A condition after the text encoder.
     type Prepared: Clone + Send;
 
-    /// Samples a whole chunk has.
-    fn chunk_samples(&self) -> usize;
+    /// Its latent frames and samples.
+    fn grid(&self) -> Grid;
     /// A stream at sample 0.
     fn open(&self, seed: u64) -> Self::Stream;
     /// Gives the stream another seed from its next chunk on.
@@ -68,11 +82,37 @@ pub trait Renderer: Send + 'static {
     fn reset_context(&self, stream: &mut Self::Stream);
     /// Runs the text encoder.
     fn prepare(&self, condition: &Condition) -> Result<Self::Prepared, RenderError>;
-    /// The next chunk of every due stream, in order; one stream's failure does not touch the others.
-    fn render(&mut self, due: &mut [Due<'_, Self::Stream, Self::Prepared>]) -> Vec<Result<Chunk, RenderError>>;
+    /// Samples the latents of every due stream's next chunk, in place of any that are not decoded yet; one stream's
+    /// failure does not touch the others.
+    fn sample(&mut self, due: &mut [Due<'_, Self::Stream, Self::Prepared>]) -> Vec<Result<(), RenderError>>;
+    /// Makes the next `frames` latent frames of every stream into sound; they must have been sampled. One stream's failure
+    /// does not touch the others.
+    fn decode(&mut self, streams: &mut [&mut Self::Stream], frames: u64) -> Vec<Result<Chunk, RenderError>>;
+    /// Writes down a stream that has no latents to be decoded: all that its future depends on, but for its condition.
+    fn save(&self, stream: &Self::Stream) -> Vec<u8>;
+    /// A stream as it was written down.
+    ///
+    /// # Errors
+    /// When the bytes are not those of a stream of this model.
+    fn restore(&self, state: &[u8]) -> Result<Self::Stream, RenderError>;
+
+    /// Samples and decodes the next chunk of every due stream, in order.
+    fn render(&mut self, due: &mut [Due<'_, Self::Stream, Self::Prepared>]) -> Vec<Result<Chunk, RenderError>> {
+        let frames = self.grid().chunk_frames;
+        let sampled = self.sample(due);
+        let mut streams: Vec<&mut Self::Stream> = due
+            .iter_mut()
+            .zip(&sampled)
+            .filter(|(_, sampled)| sampled.is_ok())
+            .map(|(due, _)| &mut *due.stream)
+            .collect();
+        let mut chunks = self.decode(&mut streams, frames).into_iter();
+        let lost = || RenderError::Networks("the renderer gave too few chunks".into());
+        sampled.into_iter().map(|sampled| sampled.and_then(|()| chunks.next().unwrap_or_else(|| Err(lost())))).collect()
+    }
 }
 
-/// Why a chunk could not be made.
+/// Why sound could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A tensor operation failed.
@@ -81,6 +121,9 @@ pub enum RenderError {
     /// The networks gave a value that is not finite.
     #[error("the networks gave a value that is not finite")]
     NotFinite,
+    /// A state that was written down is not one of this model's.
+    #[error("the state of the stream does not fit this model: {0}")]
+    State(String),
 }
 
 impl From<candle_core::Error> for RenderError {

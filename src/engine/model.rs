@@ -1,13 +1,15 @@
 //! What a model says of itself: its name, its time grid and the controls it was trained to obey.
 
 use crate::condition::Scale;
-use crate::model::{ModelSpec, vocabulary};
+use crate::model::{Model, vocabulary};
 
 /// What a server tells its clients about a model, and checks their wishes against.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
     /// Name, as clients ask for it.
     pub name: String,
+    /// Which weights it has: streams can be resumed only where it is the same.
+    pub fingerprint: String,
     /// One line about it.
     pub description: String,
     /// Prompts that it knows well, one a kind of sound.
@@ -24,7 +26,8 @@ pub struct ModelInfo {
 
 impl ModelInfo {
     /// What a loaded model is and obeys.
-    pub fn of(spec: &ModelSpec) -> Self {
+    pub fn of(model: &Model) -> Self {
+        let spec = model.spec();
         let number = |x: f64| ControlValue::Number(x as f32);
         let control = |name: &str, range, default| ControlInfo { name: name.to_owned(), range, default };
         let between = |low, high| ControlRange::Between(number(low), number(high));
@@ -52,6 +55,7 @@ impl ModelInfo {
         let prompts: Vec<String> = spec.kinds.iter().map(|kind| kind.prompt.clone()).collect();
         Self {
             name: spec.name.clone(),
+            fingerprint: model.fingerprint().to_owned(),
             description: format!("{} kinds of sound and their mixtures", prompts.len()),
             prompts,
             licence: spec.licence.clone(),
@@ -183,6 +187,7 @@ pub enum PromptCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelSpec;
     use crate::model::spec::{Obedience, TINY};
 
     #[test]

@@ -1,24 +1,29 @@
-//! One chunk, from condition to samples: the middle of a chunk's path.
+//! From condition to samples with a model: the middle of a chunk's path.
 //!
 //! ```text
 //! condition --text encoder--+
 //! context latents ----------+--> generator, 1, 2 or 4 steps --> latents --decoder--> frames --vocoder--> samples
 //! frame-addressed noise ----+                                      \--> context of the next chunk
 //! ```
+//!
+//! Latents are rounded to 16 bits as they are sampled. That is far below what can be heard, and it makes the state of a
+//! stream small enough to be handed to its listener ([`super::checkpoint`]) without losing a bit.
 
-use super::{Chunk, Due, RenderError, Renderer};
-use crate::audio::{HOP, Vocoder, columns};
+use super::{Chunk, Due, Grid, RenderError, Renderer};
+use crate::audio::{HOP, Vocoder, VocoderMemory, columns};
 use crate::condition::Condition;
 use crate::model::{ChunkInputs, Model};
 use crate::nets::codec::DecoderState;
 use crate::scm::trigflow::SD;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use half::f16;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Renders chunks with a model.
+/// Renders with a model.
 pub struct ModelRenderer {
     model: Model,
 }
@@ -27,15 +32,32 @@ pub struct ModelRenderer {
 #[derive(Clone)]
 pub struct StreamState {
     seed: u64,
-    /// Latent frames made so far: the address of the next chunk's noise.
-    latent_frame: u64,
-    /// The last latents, (1, context_frames, C), once there are any; and how many of them, at the end, are to be heard.
-    context: Option<Tensor>,
+    vocoder_seed: u64,
+    /// Latent frames decoded so far.
+    frame: u64,
+    /// The last of them, (context_frames or fewer, C); and how many of them, at the end, the next chunk is to know of.
+    past: VecDeque<f32>,
     present: usize,
+    /// Latents sampled but not decoded, (frames, C).
+    ahead: VecDeque<f32>,
     decoder: Option<DecoderState>,
     vocoder: Vocoder,
+    /// What the vocoder cannot find out again from the latents, as it was one latent frame ago.
+    memory: VocoderMemory,
     /// Display columns whose samples the vocoder still holds back.
     columns: VecDeque<u8>,
+}
+
+/// A [`StreamState`] without all that follows from it.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    seed: u64,
+    vocoder_seed: u64,
+    frame: u64,
+    present: usize,
+    /// 16-bit floats, little-endian.
+    past: Vec<u8>,
+    memory: VocoderMemory,
 }
 
 /// A condition after the text encoder.
@@ -58,64 +80,47 @@ impl ModelRenderer {
         &self.model
     }
 
-    /// Noise (1, chunk_frames, C) of a step: addressed by seed, step and latent frame, so that it does not depend on
-    /// how the timeline is cut.
-    fn noise(&self, seed: u64, step: usize, first_frame: u64, std: f64) -> candle_core::Result<Tensor> {
-        let config = &self.model.spec().generator;
-        let mut values = Vec::with_capacity(config.chunk_frames * config.latent_channels);
-        for frame in 0..config.chunk_frames as u64 {
-            values.extend(frame_noise(seed, step as u64, first_frame + frame, config.latent_channels, std));
-        }
-        Tensor::from_vec(values, (1, config.chunk_frames, config.latent_channels), &Device::Cpu)
+    /// How many of so many streams are worked on together. On the CPU each thread has a part of them to itself, and nobody
+    /// waits for anybody between noise and samples; a device, or a single stream, takes all at once.
+    fn part(&self, streams: usize) -> usize {
+        let parts = if self.model.device().is_cpu() { rayon::current_num_threads() } else { 1 };
+        streams.div_ceil(parts).max(1)
     }
 
-    /// Renders a group in parts, one a thread of the CPU: from noise to samples nobody waits for anybody. A single stream's
-    /// products are shared out instead.
-    fn render_parts(
+    /// Samples chunks of streams whose conditions ask for the same number of steps: (frames, C) values each.
+    fn sample_group(
         &self,
-        group: &mut [&mut Due<'_, StreamState, PreparedCondition>],
+        group: &[&mut Due<'_, StreamState, PreparedCondition>],
         steps: usize,
-    ) -> candle_core::Result<Vec<Result<Chunk, RenderError>>> {
-        if group.len() < 2 || !self.model.device().is_cpu() {
-            return self.render_group(group, steps);
-        }
-        let part = group.len().div_ceil(rayon::current_num_threads());
-        let parts: candle_core::Result<Vec<_>> =
-            group.par_chunks_mut(part).map(|part| self.render_group(part, steps)).collect();
-        Ok(parts?.into_iter().flatten().collect())
-    }
-
-    /// Samples, decodes and vocodes streams whose conditions ask for the same number of steps.
-    fn render_group(
-        &self,
-        group: &mut [&mut Due<'_, StreamState, PreparedCondition>],
-        steps: usize,
-    ) -> candle_core::Result<Vec<Result<Chunk, RenderError>>> {
+    ) -> candle_core::Result<Vec<Vec<f32>>> {
         let device = &Device::Cpu;
-        let frames = self.model.spec().generator.chunk_frames;
-        let before = self.model.spec().generator.context_frames;
+        let config = &self.model.spec().generator;
+        let (frames, before, channels) = (config.chunk_frames, config.context_frames, config.latent_channels);
         let batch = group.len();
 
-        let noises = (0..steps)
-            .map(|step| {
-                let each = group.iter().map(|due| {
-                    let temperature = if step == 0 { f64::from(due.condition.temperature) } else { 1.0 };
-                    self.noise(due.stream.seed, step, due.stream.latent_frame, SD * temperature)
-                });
-                Tensor::cat(&each.collect::<candle_core::Result<Vec<_>>>()?, 0)
-            })
-            .collect::<candle_core::Result<Vec<_>>>()?;
+        // Addressed by seed, step and latent frame, so that noise does not depend on how the timeline is cut.
+        let noise = |step: usize| {
+            let mut values = Vec::with_capacity(batch * frames * channels);
+            for due in group {
+                let std = if step == 0 { SD * f64::from(due.condition.temperature) } else { SD };
+                for frame in due.stream.frame..due.stream.frame + frames as u64 {
+                    values.extend(frame_noise(due.stream.seed, step as u64, frame, channels, std));
+                }
+            }
+            Tensor::from_vec(values, (batch, frames, channels), device)
+        };
+        let noises = (0..steps).map(noise).collect::<candle_core::Result<Vec<_>>>()?;
         let condition = Tensor::cat(&group.iter().map(|due| &due.condition.features).collect::<Vec<_>>(), 0)?;
         let guidance: Vec<f32> = group.iter().map(|due| due.condition.guidance).collect();
         let guidance = Tensor::from_vec(guidance, (batch, 1), device)?;
-        let nothing = Tensor::zeros((1, before, self.model.spec().generator.latent_channels), DType::F32, device)?;
-        let context = group.iter().map(|due| due.stream.context.as_ref().unwrap_or(&nothing)).collect::<Vec<_>>();
-        let context = Tensor::cat(&context, 0)?;
-        let flag = |due: &&mut Due<'_, StreamState, PreparedCondition>| {
-            let absent = before - due.stream.present;
-            (0..before).map(move |i| if i < absent { 0f32 } else { 1.0 })
-        };
-        let present = Tensor::from_vec(group.iter().flat_map(flag).collect::<Vec<_>>(), (batch, before, 1), device)?;
+        let (mut context, mut present) = (Vec::with_capacity(batch * before * channels), Vec::new());
+        for due in group {
+            let absent = before * channels - due.stream.past.len();
+            context.extend(std::iter::repeat_n(0.0, absent).chain(due.stream.past.iter().copied()));
+            present.extend((0..before).map(|i| if i + due.stream.present < before { 0f32 } else { 1.0 }));
+        }
+        let context = Tensor::from_vec(context, (batch, before, channels), device)?;
+        let present = Tensor::from_vec(present, (batch, before, 1), device)?;
 
         let inputs = ChunkInputs {
             noises: &noises,
@@ -124,36 +129,99 @@ impl ModelRenderer {
             context: &context,
             present: &present,
         };
-        let latents = self.model.sample(&inputs)?;
+        self.model.sample(&inputs)?.flatten_from(1)?.to_vec2()
+    }
 
-        let starts = group.iter().map(|due| due.stream.decoder.clone().map_or_else(|| self.model.start_decoder(), Ok));
-        let starts = starts.collect::<candle_core::Result<Vec<_>>>()?;
-        let mut decoder = DecoderState::stack(&starts.iter().collect::<Vec<_>>())?;
-        let spectrograms = self.model.decode(&latents, &mut decoder)?;
+    /// Spectrogram frames of the next `frames` latent frames of every stream, and the decoder's state behind them.
+    fn decode_group(
+        &self,
+        latents: Vec<f32>,
+        states: &[DecoderState],
+        frames: usize,
+    ) -> candle_core::Result<(Vec<Vec<f32>>, Vec<DecoderState>)> {
+        let channels = self.model.spec().generator.latent_channels;
+        let latents = Tensor::from_vec(latents, (states.len(), frames, channels), &Device::Cpu)?;
+        let mut state = DecoderState::stack(&states.iter().collect::<Vec<_>>())?;
+        let spectrograms = self.model.decode(&latents, &mut state)?;
+        let states = (0..states.len()).map(|i| state.of_stream(i)).collect::<candle_core::Result<_>>()?;
+        Ok((spectrograms, states))
+    }
 
-        let history = Tensor::cat(&[&context, &latents], 1)?.narrow(1, frames, before)?;
-        let finish =
-            |(i, (due, spectrogram)): (usize, (&mut &mut Due<'_, StreamState, PreparedCondition>, &Vec<f32>))| {
-                if spectrogram.iter().any(|x| !x.is_finite()) {
-                    // The stream stays where it was, so nothing that is not finite enters its context.
-                    return Ok(Err(RenderError::NotFinite));
-                }
-                let stream = &mut *due.stream;
-                stream.context = Some(history.narrow(0, i, 1)?.copy()?);
-                stream.present = (stream.present + frames).min(before);
-                stream.latent_frame += frames as u64;
-                stream.decoder = Some(decoder.of_stream(i)?);
-                Ok(Ok(stream.vocode(spectrogram)))
-            };
-        group.iter_mut().zip(&spectrograms).enumerate().map(finish).collect()
+    /// Decodes and vocodes the next `frames` latent frames of streams.
+    fn decode_part(&self, streams: &mut [&mut StreamState], frames: usize) -> Vec<Result<Chunk, RenderError>> {
+        let config = &self.model.spec().generator;
+        let (channels, context) = (config.latent_channels, config.context_frames);
+        let mut latents = Vec::with_capacity(streams.len() * frames * channels);
+        for stream in streams.iter() {
+            latents.extend(stream.ahead.iter().take(frames * channels));
+        }
+        let states = streams.iter().map(|stream| self.decoder(stream)).collect::<candle_core::Result<Vec<_>>>();
+        match states.and_then(|states| self.decode_group(latents, &states, frames)) {
+            Ok((spectrograms, states)) => {
+                let decoded = spectrograms.into_iter().zip(states);
+                let each = streams.iter_mut().zip(decoded).map(|(stream, (spectrogram, state))| {
+                    if spectrogram.iter().any(|x| !x.is_finite()) {
+                        return Err(RenderError::NotFinite);
+                    }
+                    stream.decoder = Some(state);
+                    Ok(stream.vocode(&spectrogram, frames, channels, context))
+                });
+                each.collect()
+            }
+            Err(error) => {
+                let message = crate::model::weights::first_line(&error);
+                streams.iter().map(|_| Err(RenderError::Networks(message.clone()))).collect()
+            }
+        }
+    }
+
+    fn decoder(&self, stream: &StreamState) -> candle_core::Result<DecoderState> {
+        stream.decoder.clone().map_or_else(|| self.model.start_decoder(), Ok)
+    }
+
+    /// The decoder's state and the last spectrogram frames behind the latents kept, as if nothing had come before them:
+    /// which nothing has, or it is too long ago to matter.
+    fn recall(&self, past: &VecDeque<f32>) -> candle_core::Result<(DecoderState, Vec<f32>)> {
+        let frames = past.len() / self.model.spec().generator.latent_channels;
+        let start = self.model.start_decoder()?;
+        let (mut spectrograms, mut states) = self.decode_group(past.iter().copied().collect(), &[start], frames)?;
+        match (states.pop(), spectrograms.pop()) {
+            (Some(state), Some(spectrogram)) => Ok((state, spectrogram)),
+            _ => candle_core::bail!("the decoder gave nothing"),
+        }
     }
 }
 
 impl StreamState {
-    fn vocode(&mut self, spectrogram: &[f32]) -> Chunk {
-        let pcm = self.vocoder.step(spectrogram);
+    fn at_start(seed: u64) -> Self {
+        let vocoder = Vocoder::new(seed);
+        Self {
+            seed,
+            vocoder_seed: seed,
+            frame: 0,
+            past: VecDeque::new(),
+            present: 0,
+            ahead: VecDeque::new(),
+            decoder: None,
+            memory: vocoder.memory(),
+            vocoder,
+            columns: VecDeque::new(),
+        }
+    }
+
+    /// Takes in the spectrogram of the next latents, which leave `ahead`.
+    fn vocode(&mut self, spectrogram: &[f32], frames: usize, channels: usize, context: usize) -> Chunk {
+        let last = spectrogram.len() - spectrogram.len() / frames;
+        let mut pcm = self.vocoder.step(&spectrogram[..last]);
+        self.memory = self.vocoder.memory();
+        pcm.extend(&self.vocoder.step(&spectrogram[last..]));
         self.columns.extend(columns(spectrogram));
         let rows = self.columns.len().min(pcm.len() / HOP * crate::audio::COLUMN_ROWS);
+        self.past.extend(self.ahead.drain(..frames * channels));
+        let kept = self.past.len().min(context * channels);
+        self.past.drain(..self.past.len() - kept);
+        self.present = (self.present + frames).min(context);
+        self.frame += frames as u64;
         Chunk { pcm, columns: self.columns.drain(..rows).collect() }
     }
 }
@@ -162,20 +230,17 @@ impl Renderer for ModelRenderer {
     type Stream = StreamState;
     type Prepared = PreparedCondition;
 
-    fn chunk_samples(&self) -> usize {
-        self.model.spec().chunk_samples()
+    fn grid(&self) -> Grid {
+        let spec = self.model.spec();
+        Grid {
+            frame_samples: (spec.codec.frames_per_latent * HOP) as u64,
+            delay_samples: Vocoder::delay_samples() as u64,
+            chunk_frames: spec.generator.chunk_frames as u64,
+        }
     }
 
     fn open(&self, seed: u64) -> StreamState {
-        StreamState {
-            seed,
-            latent_frame: 0,
-            context: None,
-            present: 0,
-            decoder: None,
-            vocoder: Vocoder::new(seed),
-            columns: VecDeque::new(),
-        }
+        StreamState::at_start(seed)
     }
 
     fn reseed(&self, stream: &mut StreamState, seed: u64) {
@@ -195,29 +260,89 @@ impl Renderer for ModelRenderer {
         })
     }
 
-    fn render(&mut self, due: &mut [Due<'_, StreamState, PreparedCondition>]) -> Vec<Result<Chunk, RenderError>> {
-        let mut results: Vec<Option<Result<Chunk, RenderError>>> = due.iter().map(|_| None).collect();
+    fn sample(&mut self, due: &mut [Due<'_, StreamState, PreparedCondition>]) -> Vec<Result<(), RenderError>> {
+        let mut results: Vec<Result<(), RenderError>> = due.iter().map(|_| Ok(())).collect();
         let mut wanted: Vec<usize> = due.iter().map(|due| due.condition.steps).collect();
         wanted.sort_unstable();
         wanted.dedup();
         for steps in wanted {
-            let (mut places, mut group): (Vec<usize>, Vec<_>) =
+            let (places, mut group): (Vec<usize>, Vec<_>) =
                 due.iter_mut().enumerate().filter(|(_, due)| due.condition.steps == steps).unzip();
-            match self.render_parts(&mut group, steps) {
-                Ok(chunks) => {
-                    for (place, chunk) in places.drain(..).zip(chunks) {
-                        results[place] = Some(chunk);
+            let part = self.part(group.len());
+            let sampled = if part == group.len() {
+                self.sample_group(&group, steps)
+            } else {
+                let parts = group.par_chunks(part).map(|part| self.sample_group(part, steps));
+                parts.collect::<candle_core::Result<Vec<_>>>().map(|parts| parts.concat())
+            };
+            match sampled {
+                Ok(latents) => {
+                    for ((place, due), latents) in places.into_iter().zip(&mut group).zip(latents) {
+                        if latents.iter().all(|x| x.is_finite()) {
+                            due.stream.ahead = latents.into_iter().map(|x| f16::from_f32(x).to_f32()).collect();
+                        } else {
+                            // The stream stays where it was, so that nothing that is not finite enters its context.
+                            results[place] = Err(RenderError::NotFinite);
+                        }
                     }
                 }
                 Err(error) => {
                     let message = crate::model::weights::first_line(&error);
                     for place in places {
-                        results[place] = Some(Err(RenderError::Networks(message.clone())));
+                        results[place] = Err(RenderError::Networks(message.clone()));
                     }
                 }
             }
         }
-        results.into_iter().map(|result| result.unwrap_or(Err(RenderError::NotFinite))).collect()
+        results
+    }
+
+    fn decode(&mut self, streams: &mut [&mut StreamState], frames: u64) -> Vec<Result<Chunk, RenderError>> {
+        let part = self.part(streams.len());
+        if part == streams.len() {
+            return self.decode_part(streams, frames as usize);
+        }
+        let parts: Vec<_> = streams.par_chunks_mut(part).map(|part| self.decode_part(part, frames as usize)).collect();
+        parts.into_iter().flatten().collect()
+    }
+
+    fn save(&self, stream: &StreamState) -> Vec<u8> {
+        let saved = Saved {
+            seed: stream.seed,
+            vocoder_seed: stream.vocoder_seed,
+            frame: stream.frame,
+            present: stream.present,
+            past: stream.past.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+            memory: stream.memory.clone(),
+        };
+        // A struct of numbers cannot fail to be written to memory.
+        postcard::to_stdvec(&saved).unwrap_or_default()
+    }
+
+    fn restore(&self, state: &[u8]) -> Result<StreamState, RenderError> {
+        let misfit = |reason: &str| RenderError::State(reason.into());
+        let saved: Saved = postcard::from_bytes(state).map_err(|error| RenderError::State(error.to_string()))?;
+        let (spec, mut stream) = (self.model.spec(), StreamState::at_start(saved.vocoder_seed));
+        (stream.seed, stream.frame, stream.present) = (saved.seed, saved.frame, saved.present);
+        let context = spec.generator.context_frames;
+        let kept = usize::try_from(saved.frame).unwrap_or(usize::MAX).min(context);
+        if saved.past.len() != 2 * kept * spec.generator.latent_channels || saved.present > kept {
+            return Err(misfit("its latents are of another shape"));
+        }
+        stream.past = saved.past.chunks_exact(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32()).collect();
+        if kept == 0 {
+            return Ok(stream);
+        }
+        let (decoder, spectrogram) = self.recall(&stream.past)?;
+        stream.decoder = Some(decoder);
+        let since = spec.codec.frames_per_latent;
+        let vocoder = Vocoder::recall(saved.vocoder_seed, &saved.memory, since, &spectrogram);
+        stream.vocoder = vocoder.ok_or_else(|| misfit("its vocoder does not stand one latent frame before it"))?;
+        let waiting = Vocoder::delay_samples() / HOP * crate::audio::COLUMN_ROWS;
+        let shown = columns(&spectrogram);
+        stream.columns = shown[shown.len().saturating_sub(waiting)..].iter().copied().collect();
+        stream.memory = saved.memory;
+        Ok(stream)
     }
 }
 
@@ -244,6 +369,8 @@ mod tests {
     use crate::condition::{Controls, Prompt};
     use crate::model::ModelSpec;
     use crate::model::spec::TINY;
+    use candle_core::Device;
+    use proptest::prelude::*;
 
     fn renderer() -> ModelRenderer {
         let spec = ModelSpec::new("tiny", TINY, vec![], vec!["rain".into()], vec![]);
@@ -255,25 +382,27 @@ mod tests {
         Condition { prompts, controls: Controls::default(), guidance: 1.5, steps, temperature: 1.0 }
     }
 
+    fn append(sound: &mut Chunk, chunk: Chunk) {
+        sound.pcm.extend(&chunk.pcm);
+        sound.columns.extend(chunk.columns);
+    }
+
+    fn silence() -> Chunk {
+        Chunk { pcm: crate::audio::Stereo::default(), columns: Vec::new() }
+    }
+
     /// Renders chunks of streams with the given seeds and steps together.
     fn together(seeds: &[(u64, usize)], chunks: usize) -> Vec<Chunk> {
         let mut renderer = renderer();
         let mut streams: Vec<_> = seeds.iter().map(|&(seed, _)| renderer.open(seed)).collect();
         let prepared: Vec<_> =
             seeds.iter().map(|&(_, steps)| renderer.prepare(&condition("rain", steps)).unwrap()).collect();
-        let mut sound: Vec<Chunk> = vec![];
+        let mut sound = vec![silence(); seeds.len()];
         for _ in 0..chunks {
             let mut due: Vec<_> =
                 streams.iter_mut().zip(&prepared).map(|(stream, condition)| Due { stream, condition }).collect();
-            for (i, chunk) in renderer.render(&mut due).into_iter().enumerate() {
-                let chunk = chunk.unwrap();
-                match sound.get_mut(i) {
-                    Some(sound) => {
-                        sound.pcm.extend(&chunk.pcm);
-                        sound.columns.extend(chunk.columns);
-                    }
-                    None => sound.push(chunk),
-                }
+            for (sound, chunk) in sound.iter_mut().zip(renderer.render(&mut due)) {
+                append(sound, chunk.unwrap());
             }
         }
         sound
@@ -293,7 +422,45 @@ mod tests {
     fn columns_accompany_the_samples() {
         let sound = &together(&[(1, 2)], 2)[0];
         assert_eq!(sound.columns.len(), sound.pcm.len() / HOP * crate::audio::COLUMN_ROWS);
-        assert!(sound.pcm.len() > 49_152 && sound.pcm.len() < 2 * 49_152);
+        assert_eq!(sound.pcm.len() as u64, renderer().grid().sample(24));
+    }
+
+    #[test]
+    fn states_of_other_models_are_refused() {
+        let renderer = renderer();
+        let mut stream = renderer.open(3);
+        stream.past = VecDeque::from(vec![0.0; 5]);
+        stream.frame = 1;
+        let refused = |state: &[u8]| renderer.restore(state).err().unwrap().to_string();
+        assert!(refused(&renderer.save(&stream)).contains("another shape"));
+        assert!(refused(&[1, 2, 3]).contains("does not fit"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        #[test]
+        fn decoded_in_any_slices_and_saved_at_any_chunk_the_sound_is_the_same(
+            cuts in prop::collection::vec(prop::collection::vec(1u64..12, 0..4), 1..5),
+        ) {
+            let whole = &together(&[(9, 2)], cuts.len())[0];
+            let mut renderer = renderer();
+            let prepared = renderer.prepare(&condition("rain", 2)).unwrap();
+            let (mut stream, mut sound) = (renderer.open(9), silence());
+            for slices in cuts {
+                stream = renderer.restore(&renderer.save(&stream)).unwrap();
+                renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared }]).remove(0).unwrap();
+                let mut left = 12;
+                for slice in slices.into_iter().chain([12]) {
+                    let frames = slice.min(left);
+                    if frames > 0 {
+                        append(&mut sound, renderer.decode(&mut [&mut stream], frames).remove(0).unwrap());
+                    }
+                    left -= frames;
+                }
+            }
+            prop_assert!(&sound == whole);
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Which streams get a chunk in this tick: earliest deadline first, files only when nobody's ears wait.
+//! Which streams get sound in this tick: earliest deadline first, files only when nobody's ears wait.
 
 use std::time::Instant;
 
-use super::stream::Pace;
+use super::costs::Costs;
+use super::timeline::Pace;
 
-/// A stream that wants a chunk.
+/// A stream that wants sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which stream.
@@ -13,15 +14,30 @@ pub struct Candidate {
     pub pace: Pace,
     /// When its listener runs out of sound.
     pub deadline: Instant,
+    /// Latent frames to be decoded next.
+    pub frames: u64,
 }
 
-/// The streams of one tick, at most `max_batch`, in order of urgency. Live and bulk streams never share a tick: the
-/// larger batch would make listeners wait for a file.
-pub fn select(candidates: impl Iterator<Item = Candidate>, max_batch: usize) -> Vec<u64> {
+/// The streams of one tick, in order of urgency: as many as one of the buckets measured holds. Live and bulk streams never
+/// share a tick, because the larger batch would make listeners wait for a file.
+///
+/// The most urgent stream waits for the whole tick, so that it is as large as its deadline allows; or as there are streams
+/// that would all come too late if they went one by one.
+pub fn select(candidates: impl Iterator<Item = Candidate>, costs: &Costs, now: Instant) -> Vec<u64> {
     let mut due: Vec<Candidate> = candidates.collect();
     due.sort_by_key(|candidate| (candidate.pace, candidate.deadline, candidate.id));
-    let pace = due.first().map(|candidate| candidate.pace);
-    due.iter().filter(|candidate| Some(candidate.pace) == pace).take(max_batch).map(|candidate| candidate.id).collect()
+    let Some(&first) = due.first() else { return Vec::new() };
+    due.retain(|candidate| candidate.pace == first.pace);
+    let late = now + 2 * costs.tick(1, first.frames);
+    let pressed = due.iter().take_while(|candidate| candidate.deadline <= late).count();
+    let in_time = |size: usize| {
+        let frames = due.iter().take(size).map(|candidate| candidate.frames).max().unwrap_or(0);
+        now + costs.tick(size, frames) <= first.deadline
+    };
+    let largest = costs.bucket(due.len()).max(1);
+    let fits = (1..=largest).rev().find(|&size| costs.bucket(size) == size && in_time(size)).unwrap_or(1);
+    due.truncate(fits.max(costs.bucket(pressed)));
+    due.iter().map(|candidate| candidate.id).collect()
 }
 
 #[cfg(test)]
@@ -30,31 +46,56 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn candidates(specs: &[(bool, u16)]) -> Vec<Candidate> {
-        let now = Instant::now();
+    /// 10 ms a stream to sample and 1 ms a frame to decode, up to a bucket of 8.
+    fn costs() -> Costs {
+        let mut costs = Costs::new(12, 1.0);
+        for bucket in [1, 2, 3, 4, 6, 8] {
+            costs.measured(Duration::from_millis(10 * bucket), Duration::from_millis(12 * bucket));
+        }
+        costs
+    }
+
+    fn candidates(specs: &[(bool, u16)], now: Instant) -> Vec<Candidate> {
         let candidate = |(id, &(live, ms)): (usize, &(bool, u16))| Candidate {
             id: id as u64,
             pace: if live { Pace::Live } else { Pace::Bulk },
             deadline: now + Duration::from_millis(ms.into()),
+            frames: 12,
         };
         specs.iter().enumerate().map(candidate).collect()
     }
 
+    fn picked(specs: &[(bool, u16)]) -> Vec<u64> {
+        let now = Instant::now();
+        select(candidates(specs, now).into_iter(), &costs(), now)
+    }
+
     #[test]
-    fn the_most_urgent_go_first() {
-        let due = candidates(&[(true, 30), (true, 10), (false, 0), (true, 20)]);
-        assert_eq!(select(due.iter().copied(), 2), [1, 3]);
-        assert_eq!(select(due.iter().copied(), 8), [1, 3, 0]);
-        assert_eq!(select(candidates(&[(false, 5), (false, 1)]).into_iter(), 8), [1, 0]);
-        assert!(select(std::iter::empty(), 8).is_empty());
+    fn the_most_urgent_go_first_and_files_wait() {
+        assert_eq!(picked(&[(true, 930), (true, 910), (false, 0), (true, 920)]), [1, 3, 0]);
+        assert_eq!(picked(&[(false, 5), (false, 1)]), [1, 0]);
+        assert!(picked(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_tick_is_as_large_as_the_first_deadline_allows() {
+        let far = [(true, 5000); 7];
+        assert_eq!(picked(&far).len(), 6, "7 is no bucket");
+        let mut near = far.to_vec();
+        near.push((true, 60));
+        assert_eq!(picked(&near), [7, 0], "two in 44 ms, three would be late");
+        near.push((true, 0));
+        assert_eq!(picked(&near), [8], "one that waits goes alone");
+        assert_eq!(picked(&[(true, 0); 5]).len(), 4, "but nobody is made to wait for four others");
     }
 
     proptest! {
         #[test]
-        fn nobody_left_out_was_more_urgent(specs: Vec<(bool, u16)>, max_batch in 1usize..9) {
-            let due = candidates(&specs);
-            let picked = select(due.iter().copied(), max_batch);
-            prop_assert!(picked.len() <= max_batch);
+        fn nobody_left_out_was_more_urgent(specs: Vec<(bool, u16)>) {
+            let now = Instant::now();
+            let due = candidates(&specs, now);
+            let picked = select(due.iter().copied(), &costs(), now);
+            prop_assert!(picked.len() <= 8);
             prop_assert_eq!(picked.is_empty(), due.is_empty());
             let (inside, outside): (Vec<Candidate>, Vec<Candidate>) = due.iter().partition(|c| picked.contains(&c.id));
             for waits in &outside {

@@ -1,172 +1,262 @@
-//! One listener's endless timeline: what has been generated, what has been heard, and what is to happen next.
+//! One stream in its worker: the timeline, the generative state, the way back, and changes that wait.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a listener does with the timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Generate, from where the timeline stands.
-    Play,
-    /// Generate no more until `Play`; nothing is forgotten.
-    Pause,
-    /// Generate no more and forget the context; the timeline goes on from here at `Play`.
-    Stop,
-    /// Forget the context and go on.
-    ResetContext,
+use tokio::sync::mpsc;
+
+use super::checkpoint::Checkpoint;
+use super::history::History;
+use super::timeline::{Pace, Span, Timeline, Transport};
+use super::{Chunk, RenderError, Renderer};
+use crate::condition::Condition;
+
+/// Between two replacements of the unheard. Changes that come faster wait and take effect together: each makes a chunk
+/// twice, and one listener's slider must not eat the device.
+pub(super) const REPLACE_INTERVAL: Duration = Duration::from_millis(120);
+
+/// What is to change, all at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// A new condition.
+    pub condition: Option<Condition>,
+    /// A new seed.
+    pub seed: Option<u64>,
+    /// A transport command.
+    pub transport: Option<Transport>,
 }
 
-/// How urgent a stream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Pace {
-    /// Somebody listens: chunks have deadlines.
-    Live,
-    /// A file is written: chunks are made when no live stream is due.
-    Bulk,
+/// What a stream gives.
+#[derive(Debug)]
+pub enum StreamEvent {
+    /// More sound.
+    Sound(Box<Rendered>),
+    /// A change is in force from this sample on.
+    Applied {
+        /// The name the change was given.
+        event_id: Option<String>,
+        /// First sample that obeys it. What was given from there on, if anything, will be replaced.
+        at_sample: u64,
+    },
+    /// The stream is over.
+    Failed(StreamError),
 }
 
-/// Where a rendered chunk stands in its timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Index of its first sample since the stream was opened.
-    pub first_sample: u64,
-    /// Resets of the context before it.
-    pub epoch: u32,
-    /// Whether the context was cleared just before it.
-    pub reset: bool,
+/// Sound, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// Where it stands.
+    pub span: Span,
+    /// The samples and columns.
+    pub chunk: Chunk,
+    /// Where the stream stood before this sound, if it begins a chunk.
+    pub checkpoint: Option<Box<Checkpoint>>,
 }
 
-/// The timeline of one stream; sample counts are at the model's rate.
-#[derive(Clone, Debug)]
-pub struct Timeline {
-    pace: Pace,
-    playing: bool,
-    generated: u64,
-    heard: u64,
-    heard_at: Instant,
-    epoch: u32,
-    reset: bool,
+/// Why a stream is over.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The renderer reported an error.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The renderer panicked.
+    #[error("the renderer panicked: {0}")]
+    Panic(String),
 }
 
-impl Timeline {
-    /// A timeline at sample 0, not playing.
-    pub fn new(pace: Pace, now: Instant) -> Self {
-        Self { pace, playing: false, generated: 0, heard: 0, heard_at: now, epoch: 0, reset: false }
-    }
+/// What both sides know of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// How far the listener says it has heard.
+    pub(super) heard: AtomicU64,
+    /// The last replacement: what was given before it, from this sample on, is void. Written before `epoch`.
+    pub(super) void_from: AtomicU64,
+    /// The epoch that began with it.
+    pub(super) epoch: AtomicU32,
+    /// Milliseconds to the listener and back.
+    pub(super) round_trip_ms: AtomicU32,
+}
 
-    /// How urgent the stream is.
-    pub fn pace(&self) -> Pace {
-        self.pace
-    }
+pub(super) struct Stream<R: Renderer> {
+    pub(super) timeline: Timeline,
+    pub(super) state: R::Stream,
+    pub(super) condition: Option<Condition>,
+    pub(super) seed: u64,
+    /// The condition after the text encoder; made when a chunk first needs it, so that a flood of changes costs one.
+    pub(super) prepared: Option<R::Prepared>,
+    pub(super) history: History<R::Stream>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: mpsc::Sender<StreamEvent>,
+    /// Places in `events` that belong to answers.
+    pub(super) reserve: usize,
+    waiting: VecDeque<(Change, Option<String>)>,
+    replaced: Option<Instant>,
+}
 
-    /// First sample of the chunk that comes next, where controls take effect.
-    pub fn generated(&self) -> u64 {
-        self.generated
-    }
-
-    /// Samples made but not yet heard.
-    pub fn lead(&self) -> u64 {
-        self.generated - self.heard
-    }
-
-    /// Whether the next chunk is wanted, given how many samples may be made ahead.
-    pub fn is_due(&self, lead_samples: u64) -> bool {
-        self.playing && self.lead() < lead_samples
-    }
-
-    /// When the listener runs out of sound.
-    pub fn deadline(&self, sample_rate: u32) -> Instant {
-        self.heard_at + Duration::from_secs_f64(self.lead() as f64 / f64::from(sample_rate))
-    }
-
-    /// Takes note of how far the listener has heard; never goes back, never beyond what was generated.
-    pub fn hear(&mut self, sample: u64, now: Instant) {
-        let sample = sample.min(self.generated);
-        if sample > self.heard {
-            self.heard = sample;
-            self.heard_at = now;
+impl<R: Renderer> Stream<R> {
+    pub(super) fn new(
+        timeline: Timeline,
+        state: R::Stream,
+        (condition, seed): (Option<Condition>, u64),
+        shared: Arc<Shared>,
+        events: mpsc::Sender<StreamEvent>,
+        reserve: usize,
+    ) -> Self {
+        Self {
+            timeline,
+            state,
+            condition,
+            seed,
+            prepared: None,
+            history: History::default(),
+            shared,
+            events,
+            reserve,
+            waiting: VecDeque::new(),
+            replaced: None,
         }
     }
 
-    /// Applies a transport command; whether the context is to be cleared.
-    pub fn transport(&mut self, command: Transport, now: Instant) -> bool {
-        match command {
-            Transport::Play => {
-                if !self.playing {
-                    self.playing = true;
-                    self.heard_at = now;
+    /// Takes note of what the listener has heard meanwhile.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.timeline.hear(self.shared.heard.load(Ordering::Acquire), now);
+        self.history.forget_before(self.timeline.heard_frame());
+    }
+
+    /// Whether more sound is wanted and there is somewhere to put it.
+    pub(super) fn is_due(&self, lead_samples: u64) -> bool {
+        self.condition.is_some() && self.timeline.is_due(lead_samples) && self.events.capacity() > self.reserve
+    }
+
+    /// When something is to be done without a further word from anybody.
+    pub(super) fn wakes(&self, lead_samples: u64) -> Option<Instant> {
+        let change = self.waiting.front().and(self.replaced).map(|replaced| replaced + REPLACE_INTERVAL);
+        let sound = if self.condition.is_some() && self.events.capacity() > self.reserve {
+            self.timeline.due_at(lead_samples)
+        } else {
+            None
+        };
+        change.into_iter().chain(sound).min()
+    }
+
+    /// Takes a change in; it is applied at once, or with others when the last replacement is long enough ago.
+    pub(super) fn take(
+        &mut self,
+        renderer: &mut R,
+        change: Change,
+        event_id: Option<String>,
+        guard: u64,
+        now: Instant,
+    ) -> Result<(), StreamError> {
+        let at_once = matches!(change.transport, Some(Transport::Play | Transport::Pause | Transport::Stop));
+        self.waiting.push_back((change, event_id));
+        if at_once { self.apply_all(renderer, guard, now) } else { self.apply_waiting(renderer, guard, now) }
+    }
+
+    /// Applies the changes that have waited long enough.
+    pub(super) fn apply_waiting(&mut self, renderer: &mut R, guard: u64, now: Instant) -> Result<(), StreamError> {
+        let early = self.replaced.is_some_and(|replaced| now < replaced + REPLACE_INTERVAL);
+        if early { Ok(()) } else { self.apply_all(renderer, guard, now) }
+    }
+
+    fn apply_all(&mut self, renderer: &mut R, guard: u64, now: Instant) -> Result<(), StreamError> {
+        while let Some((change, event_id)) = self.waiting.pop_front() {
+            let at_sample = self.apply(renderer, change, guard, now)?;
+            self.give(StreamEvent::Applied { event_id, at_sample });
+        }
+        Ok(())
+    }
+
+    /// Applies a change and gives the first sample that obeys it.
+    fn apply(&mut self, renderer: &mut R, change: Change, guard: u64, now: Instant) -> Result<u64, StreamError> {
+        let Change { condition, seed, transport } = change;
+        let condition = condition.filter(|condition| self.condition.as_ref() != Some(condition));
+        let seed = seed.filter(|&seed| seed != self.seed);
+        let reset = transport == Some(Transport::ResetContext);
+        if condition.is_some() || seed.is_some() || reset {
+            self.go_back(renderer, self.timeline.change_frame(guard, now), now)?;
+        }
+        if condition.is_some() {
+            (self.condition, self.prepared) = (condition, None);
+        }
+        if let Some(seed) = seed {
+            self.seed = seed;
+            renderer.reseed(&mut self.state, seed);
+        }
+        match transport {
+            Some(Transport::Play) => self.timeline.play(true, now),
+            Some(Transport::Pause) => self.timeline.play(false, now),
+            Some(Transport::Stop) => {
+                self.timeline.stop(now);
+                self.history = History::default();
+            }
+            Some(Transport::ResetContext) | None => {}
+        }
+        if (reset || transport == Some(Transport::Stop)) && self.timeline.clear() {
+            renderer.reset_context(&mut self.state);
+        }
+        Ok(self.timeline.end())
+    }
+
+    /// Takes back what was made from latent frame `frame` on, and stands there.
+    fn go_back(&mut self, renderer: &mut R, frame: u64, now: Instant) -> Result<(), StreamError> {
+        if frame < self.timeline.made() {
+            let Some((at, mut state)) = self.history.rewind(frame) else {
+                // Heard frames are never taken back, and all others are kept.
+                tracing::error!(frame, made = self.timeline.made(), "nothing leads back to a frame. This is a bug");
+                self.timeline.cut_at(self.timeline.made());
+                return Ok(());
+            };
+            if frame > at {
+                for again in caught(|| Ok(renderer.decode(&mut [&mut state], frame - at)))? {
+                    again?;
                 }
-                return false;
             }
-            Transport::Pause => {
-                self.playing = false;
-                return false;
-            }
-            Transport::Stop => self.playing = false,
-            Transport::ResetContext => {}
+            self.state = state;
+            self.replaced = Some(now);
         }
-        // Nothing to forget before the first chunk, or since the last reset.
-        let clears = self.generated > 0 && !self.reset;
-        if clears {
-            self.epoch += 1;
-            self.reset = true;
-        }
-        clears
+        self.timeline.cut_at(frame);
+        self.shared.void_from.store(self.timeline.end(), Ordering::Release);
+        self.shared.epoch.store(self.timeline.epoch(), Ordering::Release);
+        Ok(())
     }
 
-    /// Takes note of a rendered chunk of `samples`.
-    pub fn advance(&mut self, samples: usize) -> Span {
-        let span = Span { first_sample: self.generated, epoch: self.epoch, reset: std::mem::take(&mut self.reset) };
-        self.generated += samples as u64;
-        span
+    /// Where the stream stands, if it is about to begin a chunk.
+    pub(super) fn checkpoint(&self, renderer: &R) -> Checkpoint {
+        Checkpoint {
+            frame: self.timeline.made(),
+            sample: self.timeline.end(),
+            epoch: self.timeline.epoch(),
+            condition: self.condition.clone(),
+            seed: self.seed,
+            state: renderer.save(&self.state),
+        }
+    }
+
+    /// Keeps the way back for streams whose unheard sound may be replaced.
+    pub(super) fn remember(&mut self) {
+        if self.timeline.pace() == Pace::Live {
+            self.history.push(self.timeline.made(), self.state.clone());
+        }
+    }
+
+    /// Never blocks: there is room for every answer that may be pending, and sound is made only where there is room for it.
+    /// Where the listener has gone the event is dropped, and the stream at the next sweep.
+    pub(super) fn give(&self, event: StreamEvent) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::error!("a stream's queue is full. This is a bug");
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lead_is_bounded_and_opened_by_hearing() {
-        let start = Instant::now();
-        let mut timeline = Timeline::new(Pace::Live, start);
-        assert!(!timeline.is_due(100), "nothing is due before PLAY");
-        timeline.transport(Transport::Play, start);
-        for first_sample in [0, 60] {
-            assert!(timeline.is_due(100));
-            assert_eq!(timeline.advance(60), Span { first_sample, epoch: 0, reset: false });
-        }
-        assert!(!timeline.is_due(100));
-        timeline.hear(21, start);
-        assert!(timeline.is_due(100));
-        timeline.hear(7, start);
-        assert_eq!(timeline.lead(), 99, "hearing never goes back");
-        timeline.hear(10_000, start);
-        assert_eq!(timeline.lead(), 0, "nor beyond what exists");
-    }
-
-    #[test]
-    fn the_deadline_is_when_the_unheard_runs_out() {
-        let start = Instant::now();
-        let mut timeline = Timeline::new(Pace::Live, start);
-        timeline.transport(Transport::Play, start);
-        timeline.advance(48_000);
-        assert_eq!(timeline.deadline(48_000), start + Duration::from_secs(1));
-        timeline.hear(12_000, start + Duration::from_millis(300));
-        assert_eq!(timeline.deadline(48_000), start + Duration::from_millis(1050));
-    }
-
-    #[test]
-    fn a_reset_marks_the_next_chunk_once_and_the_timeline_goes_on() {
-        let now = Instant::now();
-        let mut timeline = Timeline::new(Pace::Live, now);
-        assert!(!timeline.transport(Transport::ResetContext, now), "there is nothing to forget at sample 0");
-        timeline.transport(Transport::Play, now);
-        timeline.advance(10);
-        assert!(timeline.transport(Transport::Stop, now));
-        assert!(!timeline.transport(Transport::ResetContext, now), "it is forgotten already");
-        assert!(!timeline.is_due(1000));
-        timeline.transport(Transport::Play, now);
-        assert_eq!(timeline.advance(10), Span { first_sample: 10, epoch: 1, reset: true });
-        assert_eq!(timeline.advance(10), Span { first_sample: 20, epoch: 1, reset: false });
-    }
+/// Runs `work` and turns a panic into an error.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, StreamError>) -> Result<T, StreamError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(StreamError::Panic(text.unwrap_or_else(|| "without a message".into())))
+    })
 }

@@ -1,82 +1,57 @@
-//! The one thread that owns the device, the renderer and every stream.
+//! The one thread that owns a device, its renderer and its streams.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout_at;
 
-use super::handle::Readiness;
+use super::checkpoint::Checkpoint;
+use super::costs::{BUCKETS, Costs};
+use super::grid::Grid;
+use super::handle::{EngineConfig, Load, Readiness};
+use super::hearing::Hearing;
 use super::metrics::EngineMetrics;
 use super::scheduler::{Candidate, select};
-use super::stream::{Pace, Span, Timeline, Transport};
-use super::{Chunk, Due, RenderError, Renderer};
+use super::stream::{Change, Shared, Stream, StreamError, StreamEvent, caught};
+use super::tick::{Streams, Tick};
+use super::timeline::{Pace, Timeline};
+use super::{Due, Renderer};
 use crate::condition::{Condition, Controls, Prompt};
 
-/// What is to change at the next chunk boundary, all at once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
-    /// A new condition.
-    pub condition: Option<Condition>,
-    /// A new seed.
-    pub seed: Option<u64>,
-    /// A transport command.
-    pub transport: Option<Transport>,
-}
+/// A tick of more streams than fit into this is never made: everybody else waits for its end.
+const LONGEST_TICK: Duration = Duration::from_millis(150);
 
-/// What a stream gives.
+/// From one measurement of an idle device to the next, while it promises less than at first.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+const PROBE_WEIGHT: usize = 8;
+
+/// Where a stream begins.
 #[derive(Debug)]
-pub enum StreamEvent {
-    /// The next chunk.
-    Chunk(Box<RenderedChunk>),
-    /// A change is in force from this sample on.
-    Applied {
-        /// The name the change was given.
-        event_id: Option<String>,
-        /// First sample of the first chunk that obeys it.
-        at_sample: u64,
-    },
-    /// The stream is over.
-    Failed(StreamError),
-}
-
-/// A chunk and where it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RenderedChunk {
-    /// Where it stands.
-    pub span: Span,
-    /// The samples and columns.
-    pub chunk: Chunk,
-}
-
-/// Why a stream is over.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// The renderer reported an error.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// The renderer panicked.
-    #[error("the renderer panicked: {0}")]
-    Panic(String),
+pub(super) enum Beginning {
+    /// At sample 0.
+    New { seed: u64, condition: Option<Condition> },
+    /// Where another engine left it, with a listener who has heard what lies before this sample.
+    Resumed { checkpoint: Box<Checkpoint>, heard: u64 },
 }
 
 /// A stream to open.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) id: u64,
-    pub(super) seed: u64,
-    pub(super) condition: Option<Condition>,
+    pub(super) beginning: Beginning,
     pub(super) pace: Pace,
-    pub(super) heard: Arc<AtomicU64>,
+    pub(super) shared: Arc<Shared>,
     pub(super) events: mpsc::Sender<StreamEvent>,
+    /// Places in `events` that belong to answers.
+    pub(super) reserve: usize,
 }
 
 /// What the asynchronous side asks of the worker.
 #[derive(Debug)]
 pub(super) enum Command {
-    Open(Opening),
+    Open(Box<Opening>),
     Apply {
         id: u64,
         change: Box<Change>,
@@ -86,72 +61,109 @@ pub(super) enum Command {
     Wake,
 }
 
-struct Stream<R: Renderer> {
-    timeline: Timeline,
-    state: R::Stream,
-    condition: Option<Condition>,
-    /// The condition after the text encoder; made when a chunk first needs it, so that a flood of changes costs one.
-    prepared: Option<R::Prepared>,
-    heard: Arc<AtomicU64>,
-    events: mpsc::Sender<StreamEvent>,
-}
-
 pub(super) struct Worker<R: Renderer> {
-    renderer: R,
-    commands: mpsc::Receiver<Command>,
-    streams: BTreeMap<u64, Stream<R>>,
-    sample_rate: u32,
-    lead_samples: u64,
-    max_batch: usize,
-    metrics: EngineMetrics,
+    pub(super) renderer: R,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) config: EngineConfig,
+    pub(super) sample_rate: u32,
+    pub(super) load: Arc<Load>,
+    pub(super) metrics: EngineMetrics,
+    /// Waits for commands with a deadline.
+    pub(super) runtime: Runtime,
 }
 
 impl<R: Renderer> Worker<R> {
-    pub(super) fn new(
-        renderer: R,
-        commands: mpsc::Receiver<Command>,
-        sample_rate: u32,
-        lead_samples: u64,
-        max_batch: usize,
-        metrics: EngineMetrics,
-    ) -> Self {
-        Self { renderer, commands, streams: BTreeMap::new(), sample_rate, lead_samples, max_batch, metrics }
-    }
-
     /// Works until every handle and every stream is gone.
     pub(super) fn run(mut self, report: watch::Sender<Readiness>) {
-        match self.warm_up() {
-            Ok(took) => {
-                tracing::info!(seconds = took.as_secs_f64(), "the engine is warm");
-                report.send_replace(Readiness::Ready(took));
-            }
+        let grid = self.renderer.grid();
+        let mut costs = match self.warm_up(grid) {
+            Ok(costs) => costs,
             Err(error) => {
                 tracing::error!(%error, "the engine does not work");
                 report.send_replace(Readiness::Failed(error.to_string()));
                 return;
             }
-        }
+        };
+        self.load.set_capacity(costs.capacity());
+        let took = costs.tick(1, grid.chunk_frames);
+        tracing::info!(chunk_seconds = took.as_secs_f64(), capacity = costs.capacity(), "the engine is warm");
+        report.send_replace(Readiness::Ready(took));
+        let mut streams = Streams::new();
+        let promised = costs.capacity();
         loop {
-            let due = self.due();
+            let due = self.due(&mut streams, &mut costs);
             if due.is_empty() {
-                match self.commands.blocking_recv() {
-                    Some(command) => self.obey(command),
+                let probe = streams.is_empty() && costs.capacity() < promised;
+                match self.wait(&streams, probe.then(|| Instant::now() + PROBE_INTERVAL)) {
+                    Some(Some(command)) => self.obey(command, &mut streams, &mut costs),
+                    Some(None) if probe => self.probe(grid, &mut costs),
+                    Some(None) => {}
                     None => return,
                 }
             } else {
-                self.tick(&due);
+                let Self { renderer, metrics, .. } = &mut self;
+                Tick { renderer, streams: &mut streams, costs: &mut costs, metrics }.run(&due);
+                self.load.set_capacity(costs.capacity());
             }
             // As many as the queue holds and no more: a flood of commands cannot hold up the next tick for ever.
             for _ in 0..self.commands.max_capacity() {
                 let Ok(command) = self.commands.try_recv() else { break };
-                self.obey(command);
+                self.obey(command, &mut streams, &mut costs);
             }
-            self.sweep();
+            self.sweep(&mut streams);
         }
     }
 
-    /// Makes a second chunk from a first one, as steady streams do, and gives its time.
-    fn warm_up(&mut self) -> Result<Duration, StreamError> {
+    /// The next command; nothing when a stream wakes before it comes, or at `wake`, and the end when nobody can send any more.
+    fn wait(&mut self, streams: &Streams<R>, wake: Option<Instant>) -> Option<Option<Command>> {
+        let lead = self.config.lead_samples(self.sample_rate);
+        let wake = streams.values().filter_map(|stream| stream.wakes(lead)).chain(wake).min();
+        let Self { commands, runtime, .. } = self;
+        runtime.block_on(async {
+            match wake {
+                None => commands.recv().await.map(Some),
+                Some(at) => match timeout_at(at.into(), commands.recv()).await {
+                    Ok(command) => command.map(Some),
+                    Err(_) => Some(None),
+                },
+            }
+        })
+    }
+
+    /// Makes chunks as steady streams do, in ever larger buckets, until a tick would be too long.
+    fn warm_up(&mut self, grid: Grid) -> Result<Costs, StreamError> {
+        let chunk_seconds = grid.chunk_samples() as f64 / f64::from(self.sample_rate);
+        let mut costs = Costs::new(grid.chunk_frames, chunk_seconds);
+        let largest = self.config.max_batch.max(1);
+        for bucket in BUCKETS.into_iter().take_while(|&bucket| bucket <= largest) {
+            let (sample, decode) = self.measure(grid, bucket)?;
+            if bucket > 1 && sample + decode > LONGEST_TICK {
+                break;
+            }
+            costs.measured(sample, decode);
+            tracing::debug!(bucket, ?sample, ?decode, "a bucket is measured");
+        }
+        Ok(costs)
+    }
+
+    /// Measures again while nobody listens: a slow moment would otherwise keep everybody out whose sound could show that it
+    /// is over.
+    fn probe(&mut self, grid: Grid, costs: &mut Costs) {
+        match self.measure(grid, 1) {
+            Ok((sample, decode)) => {
+                // One look weighs as much as a few seconds of a stream.
+                for _ in 0..PROBE_WEIGHT {
+                    costs.sampled(1, sample);
+                    costs.decoded(1, grid.chunk_frames, decode);
+                }
+                self.load.set_capacity(costs.capacity());
+            }
+            Err(error) => tracing::error!(%error, "the engine failed while nobody listened"),
+        }
+    }
+
+    /// What sampling and decoding a chunk of so many streams takes at best.
+    fn measure(&mut self, grid: Grid, bucket: usize) -> Result<(Duration, Duration), StreamError> {
         let condition = Condition {
             prompts: vec![Prompt { text: "warm up".into(), weight: 1.0 }],
             controls: Controls::default(),
@@ -162,176 +174,112 @@ impl<R: Renderer> Worker<R> {
         let renderer = &mut self.renderer;
         caught(|| {
             let prepared = renderer.prepare(&condition)?;
-            let mut state = renderer.open(0);
-            let mut took = Duration::ZERO;
-            for _ in 0..2 {
+            let mut states: Vec<R::Stream> = (0..bucket as u64).map(|seed| renderer.open(seed)).collect();
+            let mut best = (Duration::MAX, Duration::MAX);
+            // The first chunk finds cold caches, and no context.
+            for round in 0..3 {
                 let start = Instant::now();
-                let due = &mut [Due { stream: &mut state, condition: &prepared }];
-                renderer.render(due).into_iter().try_for_each(|chunk| chunk.map(drop))?;
-                took = start.elapsed();
+                let mut due: Vec<_> = states.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
+                renderer.sample(&mut due).into_iter().collect::<Result<(), _>>()?;
+                let sampled = start.elapsed();
+                let mut streams: Vec<_> = states.iter_mut().collect();
+                renderer.decode(&mut streams, grid.chunk_frames).into_iter().try_for_each(|chunk| chunk.map(drop))?;
+                if round > 0 {
+                    best = (best.0.min(sampled), best.1.min(start.elapsed() - sampled));
+                }
             }
-            Ok(took)
+            Ok(best)
         })
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Command, streams: &mut Streams<R>, costs: &mut Costs) {
         match command {
-            Command::Open(Opening { id, seed, condition, pace, heard, events }) => {
-                match caught(|| Ok(self.renderer.open(seed))) {
-                    Ok(state) => {
-                        let timeline = Timeline::new(pace, Instant::now());
-                        let stream = Stream { timeline, state, condition, prepared: None, heard, events };
-                        self.streams.insert(id, stream);
-                    }
-                    // The queue is new: there is room.
-                    Err(error) => drop(events.try_send(StreamEvent::Failed(error))),
-                }
-            }
+            Command::Open(opening) => self.open(*opening, streams),
             Command::Apply { id, change, event_id } => {
-                let Some(stream) = self.streams.get_mut(&id) else { return };
+                let Some(stream) = streams.get_mut(&id) else { return };
+                let now = Instant::now();
+                stream.hear(now);
+                let guard = self.guard(stream, costs);
                 let renderer = &mut self.renderer;
-                let apply = || {
-                    stream.apply(renderer, *change);
-                    Ok(())
-                };
-                if let Err(error) = caught(apply) {
-                    return self.fail(id, error);
+                if let Err(error) = caught(|| stream.take(renderer, *change, event_id, guard, now)) {
+                    self.tick(streams, costs).fail(id, error);
                 }
-                let applied = StreamEvent::Applied { event_id, at_sample: stream.timeline.generated() };
-                stream.give(applied);
             }
             Command::Wake => {}
         }
     }
 
-    /// The streams of the next tick, most urgent first.
-    fn due(&mut self) -> Vec<u64> {
-        let now = Instant::now();
-        let candidates = self.streams.iter_mut().filter_map(|(&id, stream)| {
-            stream.timeline.hear(stream.heard.load(Ordering::Acquire), now);
-            let due = stream.condition.is_some() && stream.timeline.is_due(self.lead_samples);
-            let (pace, deadline) = (stream.timeline.pace(), stream.timeline.deadline(self.sample_rate));
-            due.then_some(Candidate { id, pace, deadline })
-        });
-        select(candidates, self.max_batch)
+    fn tick<'a>(&'a mut self, streams: &'a mut Streams<R>, costs: &'a mut Costs) -> Tick<'a, R> {
+        Tick { renderer: &mut self.renderer, streams, costs, metrics: &self.metrics }
     }
 
-    /// One chunk for each of these streams.
-    fn tick(&mut self, due: &[u64]) {
-        let start = Instant::now();
-        for &id in due {
-            if let Err(error) = self.prepare(id) {
-                self.fail(id, error);
-            }
-        }
-        let before: Vec<(u64, R::Stream)> =
-            due.iter().filter_map(|&id| Some((id, self.streams.get(&id)?.state.clone()))).collect();
-        if let Err(panic) = self.render(due) {
-            // One stream's panic is not the others': go back, and render each alone to find whose it is.
-            tracing::error!(error = %panic, streams = before.len(), "a tick failed; rendering its streams one by one");
-            for (id, state) in before {
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.state = state;
+    /// Samples that a listener may hear before a change gets there: the way there and back, the making, and a margin.
+    fn guard(&self, stream: &Stream<R>, costs: &Costs) -> u64 {
+        let round_trip = stream.shared.round_trip_ms.load(std::sync::atomic::Ordering::Relaxed);
+        let making = costs.tick(1, self.renderer.grid().chunk_frames);
+        let guard = Duration::from_millis(round_trip.into()) + making + self.config.guard;
+        (guard.as_secs_f64() * f64::from(self.sample_rate)) as u64
+    }
+
+    fn open(&mut self, opening: Opening, streams: &mut Streams<R>) {
+        let Opening { id, beginning, pace, shared, events, reserve } = opening;
+        let (renderer, now, grid) = (&self.renderer, Instant::now(), self.renderer.grid());
+        let speed = if pace == Pace::Live { self.config.speed } else { f64::INFINITY };
+        let lead = self.config.lead_samples(self.sample_rate);
+        let hearing = |sample| Hearing::new(self.sample_rate, speed, lead, sample, now);
+        let opened = caught(|| {
+            Ok(match beginning {
+                Beginning::New { seed, condition } => {
+                    let timeline = Timeline::new(grid, pace, 0, 0, hearing(0));
+                    (timeline, renderer.open(seed), (condition, seed))
                 }
-                if let Err(error) = self.render(&[id]) {
-                    self.fail(id, error);
+                Beginning::Resumed { checkpoint, heard } => {
+                    let Checkpoint { frame, epoch, condition, seed, state, .. } = *checkpoint;
+                    let heard = hearing(heard.min(grid.sample(frame)));
+                    let timeline = Timeline::new(grid, pace, frame, epoch, heard).resumed();
+                    (timeline, renderer.restore(&state)?, (condition, seed))
                 }
-            }
-        }
-        self.metrics.tick_seconds.observe(start.elapsed().as_secs_f64());
-        self.metrics.batch_size.observe(due.len() as f64);
-    }
-
-    fn prepare(&mut self, id: u64) -> Result<(), StreamError> {
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        if let (None, Some(condition)) = (&stream.prepared, &stream.condition) {
-            stream.prepared = Some(caught(|| Ok(self.renderer.prepare(condition)?))?);
-        }
-        Ok(())
-    }
-
-    /// Renders and delivers the next chunk of these streams; fails, with nothing delivered, when the renderer panics.
-    fn render(&mut self, ids: &[u64]) -> Result<(), StreamError> {
-        let renderer = &mut self.renderer;
-        let wanted = self.streams.iter_mut().filter(|(id, _)| ids.contains(id));
-        let (ids, mut due): (Vec<u64>, Vec<_>) = wanted
-            .filter_map(|(&id, stream)| {
-                Some((id, Due { stream: &mut stream.state, condition: stream.prepared.as_ref()? }))
             })
-            .unzip();
-        let chunks = caught(|| {
-            let chunks = renderer.render(&mut due);
-            assert_eq!(chunks.len(), due.len(), "a renderer gives one chunk for each stream");
-            Ok(chunks)
-        })?;
-        for (id, chunk) in ids.into_iter().zip(chunks) {
-            self.deliver(id, chunk);
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self, id: u64, chunk: Result<Chunk, RenderError>) {
-        let finite = |chunk: &Chunk| chunk.pcm.left.iter().chain(&chunk.pcm.right).all(|x| x.is_finite());
-        match chunk {
-            Ok(chunk) if finite(&chunk) => {
-                let Some(stream) = self.streams.get_mut(&id) else { return };
-                let span = stream.timeline.advance(chunk.pcm.len());
-                stream.give(StreamEvent::Chunk(Box::new(RenderedChunk { span, chunk })));
-                self.metrics.chunks.inc();
+        });
+        match opened {
+            Ok((timeline, state, asked)) => {
+                self.metrics.streams.inc();
+                drop(streams.insert(id, Stream::new(timeline, state, asked, shared, events, reserve)));
             }
-            Ok(_) => self.fail(id, RenderError::NotFinite.into()),
-            Err(error) => self.fail(id, error.into()),
+            // The queue is new: there is room.
+            Err(error) => drop(events.try_send(StreamEvent::Failed(error))),
         }
     }
 
-    fn fail(&mut self, id: u64, error: StreamError) {
-        tracing::error!(stream = id, %error, "a stream failed");
-        self.metrics.failures.inc();
-        if let Some(stream) = self.streams.remove(&id) {
-            stream.give(StreamEvent::Failed(error));
+    /// The streams of the next tick, most urgent first. Changes that have waited are applied on the way.
+    fn due(&mut self, streams: &mut Streams<R>, costs: &mut Costs) -> Vec<u64> {
+        let now = Instant::now();
+        let mut failed = Vec::new();
+        for (&id, stream) in streams.iter_mut() {
+            stream.hear(now);
+            let guard = self.guard(stream, costs);
+            let renderer = &mut self.renderer;
+            if let Err(error) = caught(|| stream.apply_waiting(renderer, guard, now)) {
+                failed.push((id, error));
+            }
         }
-        self.metrics.streams.set(self.streams.len() as i64);
+        for (id, error) in failed {
+            self.tick(streams, costs).fail(id, error);
+        }
+        let lead = self.config.lead_samples(self.sample_rate);
+        let candidates = streams.iter().filter(|(_, stream)| stream.is_due(lead)).map(|(&id, stream)| Candidate {
+            id,
+            pace: stream.timeline.pace(),
+            deadline: stream.timeline.deadline(),
+            frames: stream.timeline.next_slice(),
+        });
+        select(candidates, costs, now)
     }
 
     /// Frees the streams whose listeners have gone.
-    fn sweep(&mut self) {
-        self.streams.retain(|_, stream| !stream.events.is_closed());
-        self.metrics.streams.set(self.streams.len() as i64);
+    fn sweep(&mut self, streams: &mut Streams<R>) {
+        let before = streams.len();
+        streams.retain(|_, stream| !stream.events.is_closed());
+        self.metrics.streams.dec_by((before - streams.len()) as i64);
     }
-}
-
-impl<R: Renderer> Stream<R> {
-    fn apply(&mut self, renderer: &R, change: Change) {
-        if let Some(condition) = change.condition
-            && self.condition.as_ref() != Some(&condition)
-        {
-            self.condition = Some(condition);
-            self.prepared = None;
-        }
-        if let Some(seed) = change.seed {
-            renderer.reseed(&mut self.state, seed);
-        }
-        if let Some(transport) = change.transport
-            && self.timeline.transport(transport, Instant::now())
-        {
-            renderer.reset_context(&mut self.state);
-        }
-    }
-
-    /// Never blocks: the queue has room for every chunk of the lead and every answer that may be pending. Where the
-    /// listener has gone the event is dropped, and the stream at the next sweep.
-    fn give(&self, event: StreamEvent) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
-            tracing::error!("a stream's queue is full. This is a bug");
-        }
-    }
-}
-
-/// Runs `work` and turns a panic into an error.
-fn caught<T>(work: impl FnOnce() -> Result<T, StreamError>) -> Result<T, StreamError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(StreamError::Panic(text.unwrap_or_else(|| "without a message".into())))
-    })
 }

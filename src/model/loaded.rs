@@ -4,6 +4,7 @@
 //! results in a few large transfers, whatever the number of streams.
 
 use super::conditioning::control_numbers;
+use super::fingerprint::fingerprint;
 use super::frames::denormalise;
 use super::spec::ModelSpec;
 use super::text::ngrams;
@@ -20,11 +21,15 @@ use crate::scm::trigflow::SD;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::path::Path;
 
+/// The files that a model's sound depends on.
+const FILES: [&str; 4] = [super::spec::FILE, "text.safetensors", "generator.safetensors", "decoder.safetensors"];
+
 /// A loaded model.
 pub struct Model {
     spec: ModelSpec,
     worker: Worker,
     precision: Precision,
+    fingerprint: String,
     vocabulary: Vocabulary,
     text: TextEncoder,
     generator: Generator,
@@ -92,6 +97,7 @@ impl Model {
             worker: Worker::new(device),
             precision,
             generator_parameters: generator.count(),
+            fingerprint: fingerprint(folder, &FILES)?,
             latent_mean,
             latent_std,
             spec,
@@ -118,6 +124,7 @@ impl Model {
             vocabulary: Vocabulary::new(spec.vocabulary.clone()),
             worker: Worker::new(device),
             precision,
+            fingerprint: format!("untrained {seed}"),
             latent_mean,
             latent_std,
             spec,
@@ -127,6 +134,11 @@ impl Model {
     /// Its specification.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// Which model it is: two with the same fingerprint make the same sound.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Takes another time for the second step, for searching the best one.
@@ -144,6 +156,7 @@ impl Model {
         self.spec = spec;
         // What is recorded has the old time in it.
         self.worker = Worker::new(self.worker.device());
+        self.fingerprint = format!("{} with t_mid {t_mid}", self.fingerprint);
         Ok(())
     }
 

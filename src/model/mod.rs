@@ -2,6 +2,7 @@
 
 mod conditioned;
 pub mod conditioning;
+mod fingerprint;
 pub mod frames;
 mod loaded;
 mod precision;

@@ -47,6 +47,10 @@ pub struct SessionStart {
     pub config: ConfigChange,
     /// Whether spectrogram columns are wanted.
     pub spectrogram: bool,
+    /// A token of the session to go on with.
+    pub resume_token: Option<String>,
+    /// How far the listener has heard of that session, in output samples.
+    pub played: Option<u64>,
 }
 
 /// `config.set`: what to do with each setting. Types are checked here, ranges against the model's own.
@@ -118,12 +122,13 @@ impl Received {
     }
 }
 
-fn message(mut fields: Fields) -> Result<ClientMessage, Refusal> {
+pub(super) fn message(mut fields: Fields) -> Result<ClientMessage, Refusal> {
     if let Some(id) = fields.optional::<String>("event_id")?
         && id.chars().count() > MAX_EVENT_ID_CHARS
     {
-        let message = format!("event_id has at most {MAX_EVENT_ID_CHARS} characters");
-        return Err(Refusal::of("event_id", ErrorCode::InvalidValue, message));
+        let path = fields.path("event_id");
+        let message = format!("{path} has at most {MAX_EVENT_ID_CHARS} characters");
+        return Err(Refusal::of(path, ErrorCode::InvalidValue, message));
     }
     let message = match fields.required::<String>("type")?.as_str() {
         "session.start" => ClientMessage::Start(Box::new(session_start(&mut fields)?)),
@@ -131,11 +136,14 @@ fn message(mut fields: Fields) -> Result<ClientMessage, Refusal> {
             ClientMessage::Prompts(prompts(&mut fields, "prompts")?.ok_or_else(|| fields.missing("prompts"))?)
         }
         "config.set" => ClientMessage::Config(ConfigChange::read(&mut fields)?),
-        "playback.set" => ClientMessage::Playback(transport(fields.required::<String>("state")?)?),
+        "playback.set" => {
+            let state = fields.required::<String>("state")?;
+            ClientMessage::Playback(transport(&fields.path("state"), &state)?)
+        }
         "played" => ClientMessage::Played(fields.required("sample")?),
         other => {
             let message = format!("{other:?} is not a message type of this protocol");
-            return Err(Refusal::of("type", ErrorCode::UnknownType, message));
+            return Err(Refusal::of(fields.path("type"), ErrorCode::UnknownType, message));
         }
     };
     fields.finish()?;
@@ -143,10 +151,6 @@ fn message(mut fields: Fields) -> Result<ClientMessage, Refusal> {
 }
 
 fn session_start(fields: &mut Fields) -> Result<SessionStart, Refusal> {
-    if fields.take("resume_token").is_some() {
-        let message = "resume_token: this server does not resume sessions";
-        return Err(Refusal::of("resume_token", ErrorCode::NotSupported, message));
-    }
     let sample_rate = match fields.optional::<u64>("sample_rate")? {
         None => None,
         Some(rate) => Some(u32::try_from(rate).ok().filter(|rate| SAMPLE_RATES.contains(rate)).ok_or_else(|| {
@@ -178,6 +182,8 @@ fn session_start(fields: &mut Fields) -> Result<SessionStart, Refusal> {
         prompts: prompts(fields, "prompts")?,
         config,
         spectrogram: fields.optional("spectrogram")?.unwrap_or(false),
+        resume_token: fields.optional("resume_token")?,
+        played: fields.optional("played")?,
     })
 }
 
@@ -222,15 +228,15 @@ pub fn check_text(path: &str, text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn transport(state: String) -> Result<Transport, Refusal> {
-    match state.as_str() {
+fn transport(path: &str, state: &str) -> Result<Transport, Refusal> {
+    match state {
         "PLAY" => Ok(Transport::Play),
         "PAUSE" => Ok(Transport::Pause),
         "STOP" => Ok(Transport::Stop),
         "RESET_CONTEXT" => Ok(Transport::ResetContext),
         other => {
-            let message = format!("state is PLAY, PAUSE, STOP or RESET_CONTEXT, not {other:?}");
-            Err(Refusal::of("state", ErrorCode::InvalidValue, message))
+            let message = format!("{path} is PLAY, PAUSE, STOP or RESET_CONTEXT, not {other:?}");
+            Err(Refusal::of(path, ErrorCode::InvalidValue, message))
         }
     }
 }

@@ -2,12 +2,14 @@
 //! `tests/fixtures/protocol.json` its test vectors.
 //!
 //! * [`client`]: what a listener may say; [`fields`]: reading it so that every refusal names its field
+//! * [`performance`]: what a listener said and when, for rendering it again
 //! * [`server`]: what the server says; [`frame`]: the header of binary frames; [`close`]: the close codes
 
 pub mod client;
 pub mod close;
 pub mod fields;
 pub mod frame;
+pub mod performance;
 pub mod server;
 
 /// The WebSocket subprotocol, echoed when a client offers it.
@@ -22,6 +24,8 @@ pub const MAX_PROMPTS: usize = 16;
 pub const MAX_PROMPT_CHARS: usize = 500;
 /// Characters an `event_id` may have.
 pub const MAX_EVENT_ID_CHARS: usize = 128;
+/// Events of a performance.
+pub const MAX_EVENTS: usize = 10_000;
 /// The largest seed: the largest integer that JavaScript's numbers hold exactly.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
 /// Output sample rates on offer, in Hz.

@@ -19,6 +19,22 @@ pub enum ServerMessage {
         /// First output sample that obeys it.
         at_sample: u64,
     },
+    /// Where the stream stood at `at_sample`, for `session.start` to go on from there.
+    #[serde(rename = "session.token")]
+    Token {
+        /// The token.
+        resume_token: String,
+        /// First output sample that a session resumed with it makes.
+        at_sample: u64,
+    },
+    /// The server is about to close this session; sound goes on until then.
+    #[serde(rename = "session.going_away")]
+    GoingAway {
+        /// Milliseconds until it does.
+        deadline_ms: u64,
+        /// The last token, `null` before the first sound.
+        resume_token: Option<String>,
+    },
     /// A prompt is left out of the mix.
     #[serde(rename = "prompt.filtered")]
     Filtered {
@@ -58,8 +74,12 @@ pub struct SessionCreated {
     pub channels: u8,
     /// `pcm_s16le` or `pcm_f32le`.
     pub format: Format,
-    /// Output samples of one chunk, the grid on which controls take effect.
+    /// Output samples of one chunk, the most that is made at once.
     pub chunk_samples: u64,
+    /// Output samples of a latent frame, the grid on which controls take effect.
+    pub grid_samples: u64,
+    /// Index of the first sample that comes: 0, or where a resumed session goes on.
+    pub first_sample: u64,
     /// Output samples the server sends ahead of `played` before it waits.
     pub lead_samples: u64,
     /// Rows of a spectrogram column, 0 where none was asked for.
@@ -196,6 +216,8 @@ pub enum ErrorCode {
     UnknownModel,
     /// Part of the protocol that this server or model does not offer.
     NotSupported,
+    /// A resume token that is damaged, too old, or of another model or server.
+    InvalidToken,
     /// No prompt is left, or none was ever set.
     NoUsablePrompt,
     /// The first message was not `session.start`.

@@ -61,6 +61,12 @@ fn client_messages() {
                 ..config
             },
             spectrogram: true,
+            ..SessionStart::default()
+        })),
+        ClientMessage::Start(Box::new(SessionStart {
+            resume_token: Some("c2lnbmVk".into()),
+            played: Some(146_432),
+            ..SessionStart::default()
         })),
         ClientMessage::Prompts(vec![prompt("church bells", 1.0)]),
         ClientMessage::Config(ConfigChange {
@@ -103,6 +109,8 @@ fn server_messages() {
         channels: 2,
         format: Format::PcmS16le,
         chunk_samples: 49_152,
+        grid_samples: 4096,
+        first_sample: 0,
         lead_samples: 96_000,
         spectrogram_rows: 96,
         seed: 7,
@@ -119,6 +127,8 @@ fn server_messages() {
     let messages = [
         ("created", ServerMessage::Created(Box::new(created))),
         ("applied", ServerMessage::Applied { event_id: Some("e2".into()), at_sample: 146_432 }),
+        ("token", ServerMessage::Token { resume_token: "c2lnbmVk".into(), at_sample: 97_280 }),
+        ("going_away", ServerMessage::GoingAway { deadline_ms: 20_000, resume_token: Some("c2lnbmVk".into()) }),
         ("filtered", ServerMessage::Filtered { text: "xyzzy".into(), reason: "no word of it is known".into() }),
         (
             "warning",

@@ -122,7 +122,7 @@ fn request(app: &App, body: &[u8]) -> Result<Request, Refusal> {
     }
     let config = ConfigChange::read(&mut fields)?;
     fields.finish()?;
-    let mut steering = Steering::new(app, u64::from(rand::random::<u32>()));
+    let mut steering = Steering::new(&app.info, &app.vocabulary, u64::from(rand::random::<u32>()));
     steering.set_config(config, "")?;
     let judged = steering.judge(mix, path);
     let mut warnings = Vec::new();
@@ -154,7 +154,7 @@ impl Render {
         loop {
             let event = timeout(self.app.limits.stall, self.output.next()).await.map_err(io::Error::other)?;
             match event {
-                Some(StreamEvent::Chunk(rendered)) => {
+                Some(StreamEvent::Sound(rendered)) => {
                     let pcm = &rendered.chunk.pcm;
                     self.control.hear(rendered.span.first_sample + pcm.len() as u64);
                     let samples = self.left.min(pcm.len() as u64);

@@ -57,7 +57,7 @@ impl App {
 
     /// Why no stream can be opened now, if that is so.
     pub(super) fn unready(&self) -> Option<String> {
-        if self.stopping.is_cancelled() {
+        if self.draining.is_cancelled() {
             return Some("the server is shutting down".into());
         }
         match self.engine.readiness() {
@@ -129,7 +129,7 @@ async fn capacity(State(app): State<Arc<App>>) -> Response {
     let body = json!({
         "ready": app.unready().is_none(),
         "listeners": app.engine.listeners(),
-        "max_listeners": config.max_listeners,
+        "max_listeners": app.engine.capacity(),
         "files": app.engine.renders(),
         "max_files": config.max_renders,
         "chunk_seconds": chunk_seconds,

@@ -17,8 +17,12 @@ pub struct Limits {
     pub write: Duration,
     /// For the closing handshake.
     pub close: Duration,
-    /// For listeners to leave at shutdown.
+    /// For listeners to go elsewhere at shutdown, while their sound goes on.
     pub drain: Duration,
+    /// From one resume token of a session to the next.
+    pub token: Duration,
+    /// How long a resume token is good for.
+    pub token_life: Duration,
     /// For the next chunk of a file to be made or taken.
     pub stall: Duration,
     /// Seconds of sound in one file.
@@ -36,7 +40,9 @@ impl Default for Limits {
             idle: Duration::from_secs(300),
             write: Duration::from_secs(10),
             close: Duration::from_secs(2),
-            drain: Duration::from_secs(10),
+            drain: Duration::from_secs(20),
+            token: Duration::from_secs(2),
+            token_life: Duration::from_secs(3600),
             stall: Duration::from_secs(60),
             generate_seconds: 600.0,
             retry_after: Duration::from_secs(5),

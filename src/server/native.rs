@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -45,7 +46,7 @@ pub(super) async fn upgrade(
         return app.turn_away(ErrorCode::NotReady, &reason);
     }
     let Some(admission) = app.engine.admit(Pace::Live) else {
-        let message = format!("all {} places are taken", app.engine.config().max_listeners);
+        let message = format!("all {} places are taken", app.engine.capacity());
         return app.turn_away(ErrorCode::AtCapacity, &message);
     };
     let tracked = app.sessions.token();
@@ -109,8 +110,10 @@ impl Outgoing {
 pub(super) enum Incoming {
     /// A message to be read.
     Text(String),
-    /// A ping or a pong.
+    /// A ping.
     Alive,
+    /// The answer to a ping, with what it carried.
+    Pong(Bytes),
 }
 
 /// The next message of a client, or the end that it calls for. Safe to cancel.
@@ -122,7 +125,8 @@ pub(super) async fn receive(source: &mut SplitStream<WebSocket>) -> Result<Incom
             let message = "binary messages have no meaning from a client";
             Err(Ending::refusal(close::UNSUPPORTED, Refusal::whole(ErrorCode::BinaryMessage, message), None))
         }
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Incoming::Alive),
+        Some(Ok(Message::Ping(_))) => Ok(Incoming::Alive),
+        Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
         Some(Ok(Message::Close(_))) => Err(Ending::ByClient),
         Some(Err(error)) => Err(broken(error)),
         None => Err(Ending::Lost("the connection ended")),

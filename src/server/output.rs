@@ -1,81 +1,63 @@
-//! From chunks at the model's rate to frames at the listener's.
+//! From sound at the model's rate to frames at the listener's.
 
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::audio::{AudioError, HOP, Resampler, Stereo, pcm16};
-use crate::engine::{COLUMN_ROWS, RenderedChunk};
+use super::rate::{Rates, Resampling};
+use crate::audio::{AudioError, HOP, Stereo, pcm16};
+use crate::engine::{COLUMN_ROWS, Rendered};
 use crate::protocol::CHANNELS;
-use crate::protocol::frame::{FrameHeader, HEADER_LEN, Payload, RESET};
+use crate::protocol::frame::{FrameHeader, HEADER_LEN, Payload, REPLACE, RESET};
 use crate::protocol::server::Format;
 
 /// Samples of one audio frame at most: 171 ms at 48 kHz.
 pub const FRAME_SAMPLES: usize = 8192;
-
-/// Sample indices of one timeline at two rates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rates {
-    /// The model's rate in Hz.
-    pub model: u32,
-    /// The listener's rate in Hz.
-    pub output: u32,
-}
-
-impl Rates {
-    /// The first output sample at or after this sample of the model.
-    pub fn to_output(self, sample: u64) -> u64 {
-        let product = u128::from(sample) * u128::from(self.output);
-        u64::try_from(product.div_ceil(u128::from(self.model))).unwrap_or(u64::MAX)
-    }
-
-    /// The last sample of the model at or before this output sample.
-    pub fn to_model(self, sample: u64) -> u64 {
-        let product = u128::from(sample) * u128::from(self.model);
-        u64::try_from(product / u128::from(self.output)).unwrap_or(u64::MAX)
-    }
-}
 
 /// A frame, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Header and payload.
     pub bytes: Bytes,
-    /// Output samples the listener has been sent once this frame has left.
+    /// Where the sound of this frame ends, in output samples; 0 where it has none.
     pub sent: u64,
 }
 
-/// Turns one stream's chunks into frames.
+/// Turns one stream's sound into frames.
 pub struct Encoder {
-    rates: Rates,
     format: Format,
     columns: bool,
-    resampler: Resampler,
+    resampling: Resampling,
     seq: u32,
-    sent: u64,
 }
 
 impl Encoder {
-    /// An encoder for a stream from its first sample on; `columns` asks for spectrogram frames too.
-    pub fn new(rates: Rates, format: Format, columns: bool) -> Result<Self, AudioError> {
-        let resampler = Resampler::new(rates.model, rates.output)?;
-        Ok(Self { rates, format, columns, resampler, seq: 0, sent: 0 })
+    /// An encoder at the beginning of a session; `columns` asks for spectrogram frames too.
+    pub fn new(resampling: Resampling, format: Format, columns: bool) -> Self {
+        Self { format, columns, resampling, seq: 0 }
     }
 
     /// The two rates.
     pub fn rates(&self) -> Rates {
-        self.rates
+        self.resampling.rates()
     }
 
-    /// The frames of the next chunk: its columns first, then its samples.
-    pub fn step(&mut self, rendered: RenderedChunk) -> Vec<Frame> {
-        let RenderedChunk { span, chunk } = rendered;
-        let flags = if span.reset { RESET } else { 0 };
+    /// The frames of the next sound: its columns first, then its samples.
+    ///
+    /// # Errors
+    /// When the resampler cannot be built anew for a replacement.
+    pub fn step(&mut self, rendered: Rendered) -> Result<Vec<Frame>, AudioError> {
+        let Rendered { span, chunk, .. } = rendered;
+        let rates = self.rates();
+        if span.replace {
+            self.resampling.go_back(span.first_sample)?;
+        }
+        let flags = if span.reset { RESET } else { 0 } | if span.replace { REPLACE } else { 0 };
         let mut frames = Vec::new();
         if self.columns && !chunk.columns.is_empty() {
-            let start = self.rates.to_output(span.first_sample);
+            let start = rates.to_output(span.first_sample);
             let columns = chunk.columns.len() / COLUMN_ROWS;
-            let end = self.rates.to_output(span.first_sample + (columns * HOP) as u64);
+            let end = rates.to_output(span.first_sample + (columns * HOP) as u64);
             let header = FrameHeader {
                 flags,
                 payload: Payload::Spectrogram,
@@ -85,9 +67,9 @@ impl Encoder {
                 seq: self.next_seq(),
                 samples: (end - start) as u32,
             };
-            frames.push(Frame { bytes: assemble(&header, &chunk.columns), sent: self.sent });
+            frames.push(Frame { bytes: assemble(&header, &chunk.columns), sent: 0 });
         }
-        let pcm = self.resampler.step(&chunk.pcm);
+        let (first_sample, pcm) = self.resampling.step(&chunk.pcm);
         for start in (0..pcm.len()).step_by(FRAME_SAMPLES) {
             let end = pcm.len().min(start + FRAME_SAMPLES);
             let header = FrameHeader {
@@ -98,15 +80,14 @@ impl Encoder {
                 },
                 channels: CHANNELS,
                 epoch: span.epoch,
-                first_sample: self.sent,
+                first_sample: first_sample + start as u64,
                 seq: self.next_seq(),
                 samples: (end - start) as u32,
             };
-            self.sent += (end - start) as u64;
             let payload = pcm_bytes(&pcm, start..end, self.format);
-            frames.push(Frame { bytes: assemble(&header, &payload), sent: self.sent });
+            frames.push(Frame { bytes: assemble(&header, &payload), sent: first_sample + end as u64 });
         }
-        frames
+        Ok(frames)
     }
 
     fn next_seq(&mut self) -> u32 {
@@ -138,9 +119,7 @@ pub fn pcm_bytes(pcm: &Stereo, range: Range<usize>, format: Format) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Chunk;
-    use crate::engine::stream::Span;
-    use proptest::prelude::*;
+    use crate::engine::{Chunk, Span};
 
     fn ramp(samples: usize) -> Stereo {
         let left = (0..samples).map(|i| i as f32 / samples as f32).collect::<Vec<_>>();
@@ -157,11 +136,13 @@ mod tests {
 
     #[test]
     fn a_chunk_becomes_columns_then_frames_without_a_gap() {
-        let mut encoder = Encoder::new(Rates { model: 48_000, output: 48_000 }, Format::PcmF32le, true).unwrap();
+        let rates = Rates { model: 48_000, output: 48_000 };
+        let mut encoder = Encoder::new(Resampling::new(rates, 0, 0).unwrap(), Format::PcmF32le, true);
         let pcm = ramp(10 * 2048);
         let columns = vec![9; pcm.len() / HOP * COLUMN_ROWS];
-        let span = Span { first_sample: 0, epoch: 3, reset: true };
-        let frames = encoder.step(RenderedChunk { span, chunk: Chunk { pcm: pcm.clone(), columns } });
+        let span = Span { epoch: 3, reset: true, ..Span::default() };
+        let chunk = Chunk { pcm: pcm.clone(), columns };
+        let frames = encoder.step(Rendered { span, chunk, checkpoint: None }).unwrap();
         let decoded = decode(&frames);
         let kinds: Vec<_> =
             decoded.iter().map(|(h, _)| (h.payload, h.first_sample, h.samples, h.seq, h.flags)).collect();
@@ -185,33 +166,5 @@ mod tests {
         let words: Vec<i16> =
             pcm_bytes(&loud, 0..2, Format::PcmS16le).chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(words, [32767, 32767, -32768, 0]);
-    }
-
-    #[test]
-    fn another_rate_keeps_the_timeline() {
-        let rates = Rates { model: 48_000, output: 44_100 };
-        let mut encoder = Encoder::new(rates, Format::PcmF32le, false).unwrap();
-        let (mut next, mut seconds) = (0, 0);
-        for i in 0..5 {
-            let span = Span { first_sample: i * 48_000, epoch: 0, reset: false };
-            let chunk = Chunk { pcm: ramp(48_000), columns: Vec::new() };
-            for (header, _) in decode(&encoder.step(RenderedChunk { span, chunk })) {
-                assert_eq!(header.first_sample, next);
-                next += u64::from(header.samples);
-            }
-            seconds += 1;
-        }
-        let expected = rates.to_output(seconds * 48_000);
-        assert!(next <= expected && expected - next < 4800, "{next} of {expected}");
-    }
-
-    proptest! {
-        #[test]
-        fn indices_survive_the_round_trip(sample in 0u64..1 << 40, output in 8_000u32..=96_000) {
-            let rates = Rates { model: 48_000, output };
-            let there = rates.to_output(sample);
-            prop_assert!(rates.to_model(there) >= sample);
-            prop_assert!(there == 0 || rates.to_model(there - 1) < sample);
-        }
     }
 }

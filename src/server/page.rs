@@ -14,10 +14,9 @@ use super::http::not_found;
 #[allow_missing = true]
 struct Web;
 
-/// Everything comes from this server; blobs are the worklet's, the worker's and recordings.
-const POLICY: &str = "default-src 'self'; script-src 'self' blob:; worker-src 'self' blob:; img-src 'self' blob: data:; \
-                      media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; \
-                      frame-ancestors 'none'";
+/// Everything comes from this server.
+const POLICY: &str =
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Serves the file at this path; `/` is `index.html`.
 pub(super) async fn file(uri: Uri, headers: HeaderMap) -> Response {

@@ -1,21 +1,22 @@
 //! The conversation with one listener: two loops in one task, one that listens and one that speaks.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use axum::body::Bytes;
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::WebSocket;
 use futures::stream::SplitStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+use tokio::time::Instant;
 
 use super::App;
-use super::native::{Ending, Incoming, Outgoing, receive};
-use super::output::{Encoder, Rates};
+use super::listening::Listening;
+use super::native::{Ending, Outgoing};
+use super::output::Encoder;
+use super::rate::{Rates, Resampling};
+use super::speaking::{Speaking, TokenClock};
 use super::steering::Steering;
-use crate::condition::Prompt;
-use crate::engine::{Admission, COLUMN_ROWS, Change, StreamControl, StreamEvent, StreamOutput, Transport};
-use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart};
+use crate::engine::{Admission, COLUMN_ROWS, Change};
+use crate::protocol::client::SessionStart;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{Control, ErrorBody, ErrorCode, ErrorKind, Limits, ServerMessage, SessionCreated};
 use crate::protocol::{CHANNELS, MAX_MESSAGE_BYTES, MAX_PROMPT_CHARS, MAX_PROMPTS, close};
@@ -35,19 +36,11 @@ impl App {
 
 /// An open session.
 pub(super) struct Session<'a> {
-    app: &'a App,
     listening: Listening<'a>,
-    output: StreamOutput,
-    encoder: Encoder,
+    speaking: Speaking<'a>,
     greetings: Vec<ServerMessage>,
-}
-
-/// The half that listens.
-struct Listening<'a> {
-    app: &'a App,
-    control: StreamControl,
-    steering: Steering,
-    rates: Rates,
+    /// Where the sound that the listener has or may have ends, in output samples.
+    sent: u64,
 }
 
 impl<'a> Session<'a> {
@@ -66,10 +59,24 @@ impl<'a> Session<'a> {
             let message = format!("model {model:?} is not served here; {:?} is", app.info.name);
             return Err(refused(close::POLICY, Refusal::of("model", ErrorCode::UnknownModel, message)));
         }
-        let mut steering = Steering::new(app, u64::from(rand::random::<u32>()));
+        let checkpoint = match &start.resume_token {
+            None => None,
+            Some(token) => {
+                Some(app.token_key.open(token, &app.info.fingerprint, app.limits.token_life).map_err(|error| {
+                    let refusal = Refusal::of("resume_token", ErrorCode::InvalidToken, error.to_string());
+                    refused(close::POLICY, refusal)
+                })?)
+            }
+        };
+        let mut steering = Steering::new(&app.info, &app.vocabulary, u64::from(rand::random::<u32>()));
+        if let Some(checkpoint) = &checkpoint {
+            steering.resume(checkpoint.condition.clone(), checkpoint.seed);
+        }
         steering.set_config(start.config, "config.").map_err(|refusal| refused(close::INVALID, refusal))?;
         let rates = Rates { model: app.info.sample_rate, output: start.sample_rate.unwrap_or(app.info.sample_rate) };
-        let encoder = Encoder::new(rates, start.format, start.spectrogram).map_err(|error| {
+        let first_sample = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sample);
+        let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
+        let resampling = Resampling::new(rates, first_sample, revocable).map_err(|error| {
             refused(close::INVALID, Refusal::of("sample_rate", ErrorCode::InvalidValue, error.to_string()))
         })?;
         let mut greetings = Vec::new();
@@ -87,6 +94,8 @@ impl<'a> Session<'a> {
             channels: CHANNELS,
             format: start.format,
             chunk_samples: rates.to_output(app.info.chunk_samples as u64),
+            grid_samples: rates.to_output(app.engine.grid().frame_samples),
+            first_sample: resampling.wanted(),
             lead_samples: rates.to_output(app.engine.lead_samples()),
             spectrogram_rows: if start.spectrogram { COLUMN_ROWS } else { 0 },
             seed: steering.seed(),
@@ -100,18 +109,37 @@ impl<'a> Session<'a> {
         };
         greetings.insert(0, ServerMessage::Created(Box::new(created)));
         let stopped = |_| Ending::failure("the engine has stopped");
-        let (control, output) = admission.open(steering.seed(), steering.condition()).await.map_err(stopped)?;
-        Ok(Self { app, listening: Listening { app, control, steering, rates }, output, encoder, greetings })
+        let (control, output) = match checkpoint {
+            None => admission.open(steering.seed(), steering.condition()).await.map_err(stopped)?,
+            Some(checkpoint) => {
+                let heard = start.played.map_or(first_sample, |played| rates.to_model(played));
+                let (condition, seed) = (steering.condition(), steering.seed());
+                let same = condition == checkpoint.condition && seed == checkpoint.seed;
+                let (control, output) = admission.resume(checkpoint, heard).await.map_err(stopped)?;
+                if !same {
+                    // More has been asked for since the token was made.
+                    let change = Change { condition, seed: Some(seed), transport: None };
+                    control.apply(change, event_id.clone()).await.map_err(stopped)?;
+                }
+                (control, output)
+            }
+        };
+        let began = Instant::now();
+        let sent = rates.to_output(first_sample).max(start.played.unwrap_or(0));
+        let listening = Listening { app, control, steering, rates, began };
+        let encoder = Encoder::new(resampling, start.format, start.spectrogram);
+        let speaking = Speaking { app, output, encoder, began, token: TokenClock::default() };
+        Ok(Self { listening, speaking, greetings, sent })
     }
 
     /// Converses until one side has had enough. Whatever is still to be answered is, before the end.
     pub(super) async fn run(self, outgoing: &mut Outgoing, source: &mut SplitStream<WebSocket>) -> Ending {
-        let Self { app, listening, output, encoder, greetings } = self;
-        let sent = AtomicU64::new(0);
+        let Self { listening, speaking, greetings, sent } = self;
+        let sent = AtomicU64::new(sent);
         let (answers, mut queue) = mpsc::channel(ANSWERS);
         let ending = {
             let mut listens = pin!(listening.run(source, &answers, &sent));
-            let mut speaks = pin!(speak(app, outgoing, output, encoder, greetings, &mut queue, &sent));
+            let mut speaks = pin!(speaking.run(outgoing, greetings, &mut queue, &sent));
             tokio::select! {
                 ending = &mut listens => ending,
                 ending = &mut speaks => ending,
@@ -125,162 +153,5 @@ impl<'a> Session<'a> {
             }
         }
         ending
-    }
-}
-
-impl Listening<'_> {
-    /// Reads until the client leaves, breaks the rules of the transport, or falls silent.
-    async fn run(
-        mut self,
-        source: &mut SplitStream<WebSocket>,
-        answers: &mpsc::Sender<ServerMessage>,
-        sent: &AtomicU64,
-    ) -> Ending {
-        let limits = &self.app.limits;
-        let (mut alive, mut spoke) = (Instant::now(), Instant::now());
-        loop {
-            let deadline = (alive + limits.dead).min(spoke + limits.idle);
-            let text = match timeout_at(deadline, receive(source)).await {
-                Ok(Ok(incoming)) => {
-                    alive = Instant::now();
-                    match incoming {
-                        Incoming::Text(text) => text,
-                        Incoming::Alive => continue,
-                    }
-                }
-                Ok(Err(ending)) => return ending,
-                Err(_) if deadline == spoke + limits.idle => {
-                    let message = format!("no message came for {} s", limits.idle.as_secs_f32());
-                    return Ending::refusal(close::POLICY, Refusal::whole(ErrorCode::IdleTimeout, message), None);
-                }
-                Err(_) => return Ending::Lost("no sign of life"),
-            };
-            spoke = alive;
-            let Received { event_id, message } = Received::parse(&text);
-            let refusal = match message {
-                Ok(message) => match self.obey(message, event_id.clone(), answers, sent).await {
-                    Ok(refusal) => refusal,
-                    Err(ending) => return ending,
-                },
-                Err(refusal) => Some(refusal),
-            };
-            if let Some(refusal) = refusal {
-                let error = refusal.into_body(event_id);
-                self.app.count(&error);
-                if answers.send(ServerMessage::Error { error }).await.is_err() {
-                    return Ending::Lost("nobody sends the answers");
-                }
-            }
-        }
-    }
-
-    /// Does what a message asks, or says why not.
-    async fn obey(
-        &mut self,
-        message: ClientMessage,
-        event_id: Option<String>,
-        answers: &mpsc::Sender<ServerMessage>,
-        sent: &AtomicU64,
-    ) -> Result<Option<Refusal>, Ending> {
-        let change = match message {
-            ClientMessage::Start(_) => {
-                let message = "the session has been started already";
-                return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
-            }
-            ClientMessage::Played(sample) => return Ok(self.played(sample, sent.load(Ordering::Relaxed))),
-            ClientMessage::Prompts(prompts) => {
-                let judged = self.steering.judge(prompts, "prompts");
-                for notice in judged.notices {
-                    if answers.send(notice).await.is_err() {
-                        return Err(Ending::Lost("nobody sends the answers"));
-                    }
-                }
-                self.prompts(judged.prompts)
-            }
-            ClientMessage::Config(config) => self.config(config),
-            ClientMessage::Playback(transport) => self.playback(transport),
-        };
-        match change {
-            Ok(change) => match self.control.apply(change, event_id).await {
-                Ok(()) => Ok(None),
-                Err(error) => Err(Ending::failure(error.to_string())),
-            },
-            Err(refusal) => Ok(Some(refusal)),
-        }
-    }
-
-    fn played(&self, sample: u64, sent: u64) -> Option<Refusal> {
-        if sample > sent {
-            let message = format!("sample {sample} has not been sent; {sent} is the end so far");
-            return Some(Refusal::of("sample", ErrorCode::InvalidValue, message));
-        }
-        self.control.hear(self.rates.to_model(sample));
-        None
-    }
-
-    fn prompts(&mut self, prompts: Vec<Prompt>) -> Result<Change, Refusal> {
-        let condition = self.steering.set_prompts(prompts, "prompts")?;
-        Ok(Change { condition: Some(condition), ..Change::default() })
-    }
-
-    fn config(&mut self, config: ConfigChange) -> Result<Change, Refusal> {
-        let before = self.steering.seed();
-        self.steering.set_config(config, "")?;
-        let seed = Some(self.steering.seed()).filter(|&seed| seed != before);
-        Ok(Change { condition: self.steering.condition(), seed, transport: None })
-    }
-
-    fn playback(&self, transport: Transport) -> Result<Change, Refusal> {
-        if transport == Transport::Play && self.steering.condition().is_none() {
-            let message = "there is nothing to play before a prompt is set";
-            return Err(Refusal::of("prompts", ErrorCode::NoUsablePrompt, message));
-        }
-        Ok(Change { transport: Some(transport), ..Change::default() })
-    }
-}
-
-/// Sends what the engine makes and what the other half answers, and pings.
-async fn speak(
-    app: &App,
-    outgoing: &mut Outgoing,
-    mut output: StreamOutput,
-    mut encoder: Encoder,
-    greetings: Vec<ServerMessage>,
-    answers: &mut mpsc::Receiver<ServerMessage>,
-    sent: &AtomicU64,
-) -> Ending {
-    let rates = encoder.rates();
-    let mut ping = interval_at(Instant::now() + app.limits.ping, app.limits.ping);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let spoken = async {
-        for greeting in &greetings {
-            outgoing.tell(greeting).await?;
-        }
-        loop {
-            tokio::select! {
-                event = output.next() => match event {
-                    Some(StreamEvent::Chunk(rendered)) => {
-                        for frame in encoder.step(*rendered) {
-                            // Before it leaves, so that no acknowledgement can overtake it.
-                            sent.store(frame.sent, Ordering::Relaxed);
-                            outgoing.send(Message::Binary(frame.bytes)).await?;
-                        }
-                    }
-                    Some(StreamEvent::Applied { event_id, at_sample }) => {
-                        let at_sample = rates.to_output(at_sample);
-                        outgoing.tell(&ServerMessage::Applied { event_id, at_sample }).await?;
-                    }
-                    Some(StreamEvent::Failed(error)) => return Err(Ending::failure(error.to_string())),
-                    None => return Err(Ending::failure("the engine has stopped")),
-                },
-                Some(answer) = answers.recv() => outgoing.tell(&answer).await?,
-                _ = ping.tick() => outgoing.send(Message::Ping(Bytes::new())).await?,
-            }
-        }
-    };
-    let ended: Result<std::convert::Infallible, Ending> = spoken.await;
-    match ended {
-        Ok(never) => match never {},
-        Err(ending) => ending,
     }
 }

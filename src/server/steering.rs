@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::App;
 use crate::condition::{Condition, Controls, Prompt, Scale};
 use crate::engine::{ControlValue, ModelInfo, PromptCheck, Vocabulary};
 use crate::protocol::client::ConfigChange;
@@ -39,13 +38,28 @@ pub struct Judged {
 
 impl Steering {
     /// Nothing asked for yet.
-    pub fn new(app: &App, default_seed: u64) -> Self {
+    pub fn new(info: &Arc<ModelInfo>, vocabulary: &Arc<dyn Vocabulary>, default_seed: u64) -> Self {
         Self {
-            info: Arc::clone(&app.info),
-            vocabulary: Arc::clone(&app.vocabulary),
+            info: Arc::clone(info),
+            vocabulary: Arc::clone(vocabulary),
             default_seed,
             prompts: Vec::new(),
             settings: Settings::default(),
+        }
+    }
+
+    /// Goes on with what was asked for before: settings are as if they had been set to what they were.
+    pub fn resume(&mut self, condition: Option<Condition>, seed: u64) {
+        self.default_seed = seed;
+        if let Some(Condition { prompts, controls, guidance, steps, temperature }) = condition {
+            self.prompts = prompts;
+            self.settings = Settings {
+                guidance: Some(guidance),
+                seed: None,
+                steps: Some(steps as u64),
+                temperature: Some(temperature),
+                controls,
+            };
         }
     }
 

@@ -31,6 +31,7 @@ export const CONTROLS = [
  * @param {object} [faults] may be changed at any time
  * @param {boolean} [faults.full] refuses listeners with 503
  * @param {boolean} [faults.stall] sends no sound
+ * @param {boolean} [faults.forgetful] takes no token
  * @param {(prompts: {text: string}[]) => object[]} [faults.notices] sent before a mix is applied
  * @returns {Promise<{url: string, faults: object, clients: Set<Client>, stop: () => Promise<void>}>}
  */
@@ -99,7 +100,7 @@ class Client {
       case "session.start":
         this.rate = message.sample_rate;
         this.hop = Math.round((HOP * this.rate) / 48_000);
-        return this.tell(this.#created());
+        return this.#start(message);
       case "prompts.set":
         for (const notice of this.faults.notices?.(message.prompts) ?? []) this.tell(notice);
         return applied();
@@ -119,6 +120,30 @@ class Client {
     }
   }
 
+  /** A token of the mock is the sample that it leads to. */
+  #start({ resume_token, played = 0 }) {
+    if (resume_token !== undefined && this.faults.forgetful) {
+      const error = { type: "invalid_request_error", code: "invalid_token", message: "the token is too old", param: "resume_token", event_id: null };
+      this.tell({ type: "error", error });
+      return this.ws.close(1008);
+    }
+    this.generated = Number(resume_token ?? 0);
+    this.replace = resume_token !== undefined;
+    this.epoch = this.replace ? 1 : 0;
+    this.heard = Math.min(played, this.generated);
+    this.tell(this.#created());
+  }
+
+  /** The sample that the client may go on from: where the last chunk begins. */
+  get token() {
+    return String(this.generated - CHUNK_HOPS * this.hop);
+  }
+
+  /** Announces a restart. */
+  goAway() {
+    this.tell({ type: "session.going_away", deadline_ms: 5000, resume_token: this.token });
+  }
+
   #created() {
     return {
       type: "session.created",
@@ -128,6 +153,8 @@ class Client {
       channels: 2,
       format: "pcm_s16le",
       chunk_samples: CHUNK_HOPS * this.hop,
+      grid_samples: 8 * this.hop,
+      first_sample: this.generated,
       lead_samples: 2 * this.rate,
       spectrogram_rows: ROWS,
       seed: 4242,
@@ -144,8 +171,8 @@ class Client {
   chunk() {
     const samples = CHUNK_HOPS * this.hop;
     const first = this.generated;
-    const flags = this.reset ? Flag.RESET : 0;
-    this.reset = false;
+    const flags = (this.reset ? Flag.RESET : 0) | (this.replace ? Flag.REPLACE : 0);
+    this.reset = this.replace = false;
     const columns = new Uint8Array(ROWS * CHUNK_HOPS);
     for (let c = 0; c < CHUNK_HOPS; c++) {
       const time = (first + c * this.hop) / this.rate;
@@ -164,6 +191,7 @@ class Client {
       this.#frame(start ? 0 : flags, Payload.PCM_S16LE, 2, first + start, part.length / 2, bytes);
     }
     this.generated += samples;
+    this.tell({ type: "session.token", resume_token: this.token, at_sample: first });
   }
 
   #frame(flags, payload, channels, firstSample, samples, bytes) {

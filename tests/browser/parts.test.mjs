@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { colormap } from "../../web/colormap.js";
 import { scaleWords, sliderStep } from "../../web/controls.js";
 import { Morph, normalised, toPrompts } from "../../web/mix.js";
+import { Performance } from "../../web/performance.js";
 import { Recorder } from "../../web/recorder.js";
 import { Timeline } from "../../web/timeline.js";
 
@@ -97,4 +98,25 @@ test("controls speak music", () => {
   assert.equal(scaleWords("A_MAJOR_G_FLAT_MINOR"), "A major, G♭ minor");
   assert.equal(scaleWords("SOMETHING_ELSE"), "something else");
   assert.deepEqual([[60, 200], [0, 1], [1, 4], [0, 5]].map(([a, b]) => sliderStep(a, b)), [1, 0.01, 0.01, 0.1]);
+});
+
+test("a performance has what changed the sound, where it did, and nothing else", () => {
+  const prompts = [{ text: "rain", weight: 1 }];
+  const performance = new Performance({ model: "m", sample_rate: 44_100, seed: 7 }, { prompts, config: { bpm: 90 } });
+  prompts[0].text = "changed later";
+  performance.note(100, [{ type: "config.set", bpm: null }]);
+  for (const state of ["PLAY", "PAUSE", "STOP", "RESET_CONTEXT"]) performance.note(200, [{ type: "playback.set", state }]);
+  assert.deepEqual(performance.toJSON(5000), {
+    twostep: 1,
+    model: "m",
+    sample_rate: 44_100,
+    samples: 5000,
+    prompts: [{ text: "rain", weight: 1 }],
+    config: { bpm: 90, seed: 7 },
+    events: [
+      { at_sample: 100, type: "config.set", bpm: null },
+      { at_sample: 200, type: "playback.set", state: "STOP" },
+      { at_sample: 200, type: "playback.set", state: "RESET_CONTEXT" },
+    ],
+  });
 });

@@ -162,6 +162,20 @@ test("a replacement from before what was heard loses only what is too late", () 
   assert.ok(steepest(listen(player, 20 * BLOCK)) < SMOOTH);
 });
 
+test("after a resume what is held plays on, what comes again takes its place, and nothing counts as lost", () => {
+  const player = new Player(RATE);
+  const ramp = (i) => (i % 1000) / 1000;
+  player.play();
+  player.push(frame(0, RATE, { value: ramp, epoch: 7 }));
+  const heard = listen(player, 200 * BLOCK);
+  player.resume(8 * RATE);
+  assert.equal(player.stats().buffered, RATE - heard.length, "a larger ring holds the same");
+  player.push(frame(heard.length - 5000, 5000 + 2 * RATE, { value: ramp, flags: Flag.REPLACE, epoch: 1 }));
+  while (heard.length < 2 * RATE) heard.push(...listen(player, BLOCK));
+  for (let i = FADE; i < heard.length; i++) assert.ok(Math.abs(heard[i] - ramp(i)) < 1e-6, `sample ${i}`);
+  assert.deepEqual([player.stats().lost, player.stats().underruns], [0, 0]);
+});
+
 test("a reset without overlap fades both sides of the seam", () => {
   const player = new Player(RATE);
   player.play();

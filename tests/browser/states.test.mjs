@@ -53,15 +53,71 @@ test("a server that is gone is named so", async () => {
 });
 
 test("a close is put in words, sound fades, and play begins a new session with the same wishes", async () => {
+  mock.faults.forgetful = true;
   await view.page.goto(mock.url);
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
   client().ws.close(1012);
-  await words().filter({ hasText: "The server is restarting." }).waitFor();
+  await words().filter({ hasText: "The token is too old." }).waitFor();
   await until(() => mock.clients.size === 0);
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
   assert.deepEqual(sent("session.start")[0].prompts, [{ text: "gentle rain", weight: 1 }]);
+  assert.deepEqual(view.complaints, []);
+});
+
+test("a lost connection is taken up again at the next sample, without a gap, with the wishes of now", async () => {
+  await view.page.goto(mock.url);
+  await play();
+  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
+  const lost = client();
+  lost.ws.terminate();
+  await until(() => client() && client() !== lost && sent("playback.set").some(({ state }) => state === "PLAY"));
+  const [start] = sent("session.start");
+  assert.equal(start.resume_token, lost.token);
+  assert.ok(start.played > 0 && start.played <= lost.generated);
+  assert.deepEqual(start.prompts, [{ text: "gentle rain", weight: 1 }]);
+  await figureWhere(view.page, "played", (seconds) => seconds > 4);
+  assert.equal(await figure(view.page, "underruns"), 0);
+  assert.deepEqual(view.complaints, []);
+});
+
+test("a restart that is announced moves the listener before the old connection ends", async () => {
+  await view.page.goto(mock.url);
+  await play();
+  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
+  const old = client();
+  old.goAway();
+  await until(() => mock.clients.size === 1 && client() !== old && old.ws.readyState === old.ws.CLOSED);
+  await figureWhere(view.page, "played", (seconds) => seconds > 4);
+  assert.equal(await figure(view.page, "underruns"), 0);
+});
+
+test("a server that stays away is tried again, until it is back", async () => {
+  await view.page.goto(mock.url);
+  await play();
+  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
+  mock.faults.full = true;
+  client().ws.terminate();
+  await view.page.locator(".toast", { hasText: "The server is full" }).waitFor();
+  mock.faults.full = false;
+  const dry = await figure(view.page, "played");
+  await figureWhere(view.page, "played", (seconds) => seconds > dry + 1);
+  assert.equal(await view.page.locator("body").getAttribute("data-state"), "playing");
+});
+
+test("a paused listener whose session was closed goes on from where it was", async () => {
+  await view.page.goto(mock.url);
+  await play();
+  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
+  await view.page.getByRole("button", { name: "Pause" }).click();
+  client().ws.close(1008, "no message came for 300 s");
+  await until(() => mock.clients.size === 0);
+  const paused = await figure(view.page, "played");
+  assert.equal(await view.page.locator("body").getAttribute("data-state"), "paused");
+  await play();
+  await figureWhere(view.page, "played", (seconds) => seconds > paused + 0.5);
+  assert.ok(sent("session.start")[0].resume_token !== undefined);
   assert.deepEqual(view.complaints, []);
 });
 

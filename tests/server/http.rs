@@ -1,12 +1,11 @@
 //! The plain HTTP routes.
 
 use serde_json::json;
-use twostep::engine::EngineConfig;
 use twostep::server::Limits;
 
 use crate::standin::{CHUNK, model};
 use crate::stream::server;
-use crate::support::{Client, Server};
+use crate::support::{Client, Server, fast};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_tells_how_it_is() {
@@ -87,7 +86,7 @@ async fn a_file_is_the_stream_that_a_listener_gets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_for_files_name_the_field() {
     let limits = Limits { generate_seconds: 5.0, ..Limits::default() };
-    let server = Server::start(model(), EngineConfig::default(), limits).await;
+    let server = Server::start(model(), fast(), limits).await;
     let cases = [
         (json!("rain"), "invalid_type", None),
         (json!({ "seconds": 1 }), "missing_field", Some("prompt")),

@@ -1,5 +1,7 @@
 //! What one listener suffers, the others do not hear; and nobody who has gone keeps a place.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,7 +14,7 @@ use twostep::engine::EngineConfig;
 use twostep::server::Limits;
 
 use crate::standin::{CHUNK, model};
-use crate::support::{Client, PATIENCE, Server};
+use crate::support::{Client, PATIENCE, Server, fast};
 
 /// Waits until so many listeners are left.
 async fn wait_for_listeners(server: &Server, listeners: u64) {
@@ -25,7 +27,7 @@ async fn wait_for_listeners(server: &Server, listeners: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_stream_ends_alone() {
-    let server = Server::start(model(), EngineConfig::default(), Limits::default()).await;
+    let server = Server::start(model(), fast(), Limits::default()).await;
     let start = json!({ "prompts": [{ "text": "bells" }], "config": { "seed": 2 } });
     let mut alone = Client::start(&server, start.clone()).await;
     alone.playback("PLAY").await;
@@ -53,7 +55,7 @@ async fn a_failing_stream_ends_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_capacity_the_upgrade_is_refused() {
-    let config = EngineConfig { max_listeners: 2, ..EngineConfig::default() };
+    let config = EngineConfig { max_listeners: Some(2), ..fast() };
     let server = Server::start(model(), config, Limits::default()).await;
     let first = Client::start(&server, json!({})).await;
     let second = Client::connect(&server).await;
@@ -78,8 +80,32 @@ async fn beyond_capacity_the_upgrade_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_slows_down_takes_fewer_and_one_that_recovers_takes_them_again() {
+    let model = model();
+    let delay_ms = Arc::clone(&model.renderers[0].delay_ms);
+    delay_ms.store(8, Ordering::Relaxed);
+    let server = Server::start(model, EngineConfig { max_listeners: None, ..fast() }, Limits::default()).await;
+    let capacity = async || server.get("/v1/capacity").await.json()["max_listeners"].as_u64().unwrap();
+    let promised = capacity().await;
+    assert!((5..=22).contains(&promised), "0.7 of 0.256 s for 8 ms each: {promised}");
+    let mut client = Client::start(&server, json!({ "prompts": [{ "text": "rain" }] })).await;
+    delay_ms.store(40, Ordering::Relaxed);
+    client.playback("PLAY").await;
+    client.listen(60 * CHUNK as u64).await;
+    assert!(capacity().await < promised, "{} of {promised}", capacity().await);
+    delay_ms.store(8, Ordering::Relaxed);
+    client.close().await;
+    let patience = Instant::now() + PATIENCE;
+    while capacity().await < promised.min(5) {
+        assert!(Instant::now() < patience, "it still takes {}", capacity().await);
+        sleep(Duration::from_millis(50)).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_does_not_read_delays_nobody_and_is_dropped() {
-    let config = EngineConfig { lead_seconds: 120.0, ..EngineConfig::default() };
+    let config = EngineConfig { lead_seconds: 120.0, ..fast() };
     let limits = Limits { write: Duration::from_millis(300), ..Limits::default() };
     let server = Server::start(model(), config, limits).await;
     let start = json!({ "prompts": [{ "text": "wind" }], "format": "pcm_f32le" });
@@ -97,7 +123,7 @@ async fn a_listener_that_does_not_read_delays_nobody_and_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_peer_is_dropped() {
     let limits = Limits { ping: Duration::from_millis(50), dead: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::start(model(), EngineConfig::default(), limits).await;
+    let server = Server::start(model(), fast(), limits).await;
     // A client that starts a session by hand and then never answers a ping.
     let mut socket = TcpStream::connect(server.addr).await.unwrap();
     let upgrade = "GET /v1/stream HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

@@ -5,6 +5,8 @@ mod bad_input;
 mod http;
 mod isolation;
 mod real;
+mod resume;
+mod rewriting;
 mod scenarios;
 mod standin;
 mod stream;

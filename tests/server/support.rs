@@ -16,11 +16,16 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use twostep::engine::{EngineConfig, Readiness, Renderer};
-use twostep::protocol::frame::{FrameHeader, Payload, RESET};
-use twostep::server::{App, Limits, Loaded, ServerError};
+use twostep::protocol::frame::{FrameHeader, Payload, REPLACE, RESET};
+use twostep::server::{App, Limits, Loaded, ServerError, TokenKey};
 
 /// Longer than anything here takes, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An engine for clients that acknowledge faster than anybody can listen.
+pub fn fast() -> EngineConfig {
+    EngineConfig { max_listeners: Some(64), speed: f64::INFINITY, ..EngineConfig::default() }
+}
 
 pub struct Server {
     pub addr: SocketAddr,
@@ -30,7 +35,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start<R: Renderer>(model: Loaded<R>, config: EngineConfig, limits: Limits) -> Self {
-        let app = App::new(model, config, limits).unwrap();
+        let app = App::new(model, config, limits, TokenKey::new(b"the tests' secret")).unwrap();
         assert!(matches!(app.engine.warmed_up().await, Readiness::Ready(_)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -110,7 +115,8 @@ pub enum Event {
     Closed(Option<CloseFrame>),
 }
 
-/// A listener. Collects the PCM it gets, and checks that the frames follow each other without a gap.
+/// A listener. Collects the PCM it gets, drops what a change takes back, and checks that the frames follow each other
+/// without a gap.
 pub struct Client {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// `session.created`.
@@ -120,6 +126,8 @@ pub struct Client {
     /// Output samples so far.
     pub samples: u64,
     pub columns: Vec<Heard>,
+    /// The first audio frame.
+    pub first_frame: Option<Heard>,
     /// JSON events that nobody has asked for yet.
     pub events: Vec<Value>,
     seq: u32,
@@ -133,8 +141,8 @@ impl Client {
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("other, twostep.v1"));
         let (socket, response) = timeout(PATIENCE, connect_async(request)).await.unwrap().unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], "twostep.v1");
-        let (pcm, columns, events) = Default::default();
-        Self { socket, created: Value::Null, pcm, samples: 0, columns, events, seq: 0, epoch: 0 }
+        let (pcm, columns, first_frame, events) = Default::default();
+        Self { socket, created: Value::Null, pcm, samples: 0, columns, first_frame, events, seq: 0, epoch: 0 }
     }
 
     /// Connects and starts a session.
@@ -144,6 +152,29 @@ impl Client {
         client.send(start).await;
         client.created = client.event("session.created").await;
         client
+    }
+
+    /// Goes on with a session of which so much has been heard.
+    pub async fn resume(server: &Server, mut start: Value, pcm: Vec<u8>, samples: u64) -> Self {
+        let mut client = Self::connect(server).await;
+        start["type"] = "session.start".into();
+        client.send(start).await;
+        (client.pcm, client.samples) = (pcm, samples);
+        client.created = client.event("session.created").await;
+        // What comes again takes the place of what is held.
+        client.drop_from(client.created["first_sample"].as_u64().unwrap());
+        client
+    }
+
+    /// The last token so far, or the next one.
+    pub async fn latest_token(&mut self) -> Value {
+        let is_token = |event: &Value| event["type"] == "session.token";
+        let last = self.events.iter().rposition(is_token).map(|i| self.events[i].clone());
+        self.events.retain(|event| !is_token(event));
+        match last {
+            Some(token) => token,
+            None => self.event("session.token").await,
+        }
     }
 
     pub async fn send(&mut self, message: Value) {
@@ -173,7 +204,13 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match timeout_at(deadline, self.socket.next()).await.expect("the server says nothing") {
-                Some(Ok(Message::Text(text))) => return Event::Json(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    let event: Value = serde_json::from_str(&text).unwrap();
+                    if event["type"] == "applied" {
+                        self.drop_from(event["at_sample"].as_u64().unwrap());
+                    }
+                    return Event::Json(event);
+                }
                 Some(Ok(Message::Binary(bytes))) => {
                     let (header, payload) = FrameHeader::decode(&bytes).unwrap();
                     let heard = Heard { header, payload: payload.to_vec() };
@@ -188,24 +225,35 @@ impl Client {
         }
     }
 
+    /// Forgets what will be replaced.
+    fn drop_from(&mut self, sample: u64) {
+        let sample = sample.max(self.created["first_sample"].as_u64().unwrap_or(0));
+        if sample < self.samples {
+            self.pcm.truncate(self.pcm.len() / self.samples as usize * sample as usize);
+            self.samples = sample;
+            self.columns.retain(|columns| columns.header.first_sample < sample);
+        }
+    }
+
     fn check(&mut self, heard: &Heard) {
         let header = &heard.header;
         assert_eq!(header.seq, self.seq, "a frame is missing");
         self.seq += 1;
         match header.flags {
             0 => assert_eq!(header.epoch, self.epoch),
-            RESET => assert!(header.epoch == self.epoch || header.epoch == self.epoch + 1),
+            flags if flags & !(RESET | REPLACE) == 0 => assert!(header.epoch >= self.epoch),
             flags => panic!("flags {flags} are not used"),
         }
         self.epoch = header.epoch;
         assert_eq!(header.first_sample, self.samples, "the samples have a gap");
         if header.payload == Payload::Spectrogram {
             self.columns.push(heard.clone());
-        } else {
-            assert!((1..=8192).contains(&header.samples));
-            self.samples += u64::from(header.samples);
-            self.pcm.extend_from_slice(&heard.payload);
+            return;
         }
+        assert!((1..=8192).contains(&header.samples));
+        self.first_frame.get_or_insert_with(|| heard.clone());
+        self.samples += u64::from(header.samples);
+        self.pcm.extend_from_slice(&heard.payload);
     }
 
     /// Waits for a JSON event of this type; frames on the way are collected, other events kept.
@@ -241,9 +289,17 @@ impl Client {
         }
     }
 
-    /// Whether nothing but pings comes for a moment.
+    /// Whether nothing but pings and tokens comes for a moment.
     pub async fn hears_nothing(&mut self) -> bool {
-        let something = async { while let Some(Ok(Message::Ping(_) | Message::Pong(_))) = self.socket.next().await {} };
+        let something = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Text(text))) if text.contains("session.token") => {}
+                    _ => return,
+                }
+            }
+        };
         timeout(Duration::from_millis(150), something).await.is_err()
     }
 

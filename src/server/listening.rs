@@ -1,0 +1,152 @@
+//! The half of a session that listens: reads messages, does what they ask, and says what it cannot do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::WebSocket;
+use futures::stream::SplitStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::App;
+use super::native::{Ending, Incoming, receive};
+use super::rate::Rates;
+use super::steering::Steering;
+use crate::condition::Prompt;
+use crate::engine::{Change, StreamControl, Transport};
+use crate::protocol::client::{ClientMessage, ConfigChange, Received};
+use crate::protocol::close;
+use crate::protocol::fields::Refusal;
+use crate::protocol::server::{ErrorCode, ServerMessage};
+
+/// The half that listens.
+pub(super) struct Listening<'a> {
+    pub(super) app: &'a App,
+    pub(super) control: StreamControl,
+    pub(super) steering: Steering,
+    pub(super) rates: Rates,
+    pub(super) began: Instant,
+}
+
+impl Listening<'_> {
+    /// Reads until the client leaves, breaks the rules of the transport, or falls silent.
+    pub(super) async fn run(
+        mut self,
+        source: &mut SplitStream<WebSocket>,
+        answers: &mpsc::Sender<ServerMessage>,
+        sent: &AtomicU64,
+    ) -> Ending {
+        let limits = &self.app.limits;
+        let (mut alive, mut spoke) = (Instant::now(), Instant::now());
+        loop {
+            let deadline = (alive + limits.dead).min(spoke + limits.idle);
+            let text = match timeout_at(deadline, receive(source)).await {
+                Ok(Ok(incoming)) => {
+                    alive = Instant::now();
+                    match incoming {
+                        Incoming::Text(text) => text,
+                        Incoming::Alive => continue,
+                        Incoming::Pong(payload) => {
+                            self.pong(&payload);
+                            continue;
+                        }
+                    }
+                }
+                Ok(Err(ending)) => return ending,
+                Err(_) if deadline == spoke + limits.idle => {
+                    let message = format!("no message came for {} s", limits.idle.as_secs_f32());
+                    return Ending::refusal(close::POLICY, Refusal::whole(ErrorCode::IdleTimeout, message), None);
+                }
+                Err(_) => return Ending::Lost("no sign of life"),
+            };
+            spoke = alive;
+            let Received { event_id, message } = Received::parse(&text);
+            let refusal = match message {
+                Ok(message) => match self.obey(message, event_id.clone(), answers, sent).await {
+                    Ok(refusal) => refusal,
+                    Err(ending) => return ending,
+                },
+                Err(refusal) => Some(refusal),
+            };
+            if let Some(refusal) = refusal {
+                let error = refusal.into_body(event_id);
+                self.app.count(&error);
+                if answers.send(ServerMessage::Error { error }).await.is_err() {
+                    return Ending::Lost("nobody sends the answers");
+                }
+            }
+        }
+    }
+
+    /// Takes the time of a ping's way there and back. Pings carry when they left, in microseconds of the session.
+    fn pong(&self, payload: &[u8]) {
+        if let Ok(left) = payload.try_into().map(u64::from_le_bytes) {
+            let left = Duration::from_micros(left);
+            self.control.set_round_trip(self.began.elapsed().saturating_sub(left));
+        }
+    }
+
+    /// Does what a message asks, or says why not.
+    async fn obey(
+        &mut self,
+        message: ClientMessage,
+        event_id: Option<String>,
+        answers: &mpsc::Sender<ServerMessage>,
+        sent: &AtomicU64,
+    ) -> Result<Option<Refusal>, Ending> {
+        let change = match message {
+            ClientMessage::Start(_) => {
+                let message = "the session has been started already";
+                return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
+            }
+            ClientMessage::Played(sample) => return Ok(self.played(sample, sent.load(Ordering::Relaxed))),
+            ClientMessage::Prompts(prompts) => {
+                let judged = self.steering.judge(prompts, "prompts");
+                for notice in judged.notices {
+                    if answers.send(notice).await.is_err() {
+                        return Err(Ending::Lost("nobody sends the answers"));
+                    }
+                }
+                self.prompts(judged.prompts)
+            }
+            ClientMessage::Config(config) => self.config(config),
+            ClientMessage::Playback(transport) => self.playback(transport),
+        };
+        match change {
+            Ok(change) => match self.control.apply(change, event_id).await {
+                Ok(()) => Ok(None),
+                Err(error) => Err(Ending::failure(error.to_string())),
+            },
+            Err(refusal) => Ok(Some(refusal)),
+        }
+    }
+
+    fn played(&self, sample: u64, sent: u64) -> Option<Refusal> {
+        if sample > sent {
+            let message = format!("sample {sample} has not been sent; {sent} is the end so far");
+            return Some(Refusal::of("sample", ErrorCode::InvalidValue, message));
+        }
+        self.control.hear(self.rates.to_model(sample));
+        None
+    }
+
+    fn prompts(&mut self, prompts: Vec<Prompt>) -> Result<Change, Refusal> {
+        let condition = self.steering.set_prompts(prompts, "prompts")?;
+        Ok(Change { condition: Some(condition), ..Change::default() })
+    }
+
+    fn config(&mut self, config: ConfigChange) -> Result<Change, Refusal> {
+        let before = self.steering.seed();
+        self.steering.set_config(config, "")?;
+        let seed = Some(self.steering.seed()).filter(|&seed| seed != before);
+        Ok(Change { condition: self.steering.condition(), seed, transport: None })
+    }
+
+    fn playback(&self, transport: Transport) -> Result<Change, Refusal> {
+        if transport == Transport::Play && self.steering.condition().is_none() {
+            let message = "there is nothing to play before a prompt is set";
+            return Err(Refusal::of("prompts", ErrorCode::NoUsablePrompt, message));
+        }
+        Ok(Change { transport: Some(transport), ..Change::default() })
+    }
+}
