@@ -189,13 +189,16 @@ mod tests {
     use super::*;
     use crate::model::ModelSpec;
     use crate::model::spec::{Obedience, TINY};
+    use candle_core::Device;
 
     #[test]
     fn a_control_that_is_not_obeyed_is_not_offered() {
         let controls = ["bpm", "density"].map(str::to_owned).to_vec();
         let mut spec = ModelSpec::new("tiny", TINY, vec![], vec![], controls);
-        let offered =
-            |spec: &ModelSpec| ["bpm", "density", "scale"].map(|name| ModelInfo::of(spec).control(name).is_some());
+        let offered = |spec: &ModelSpec| {
+            let model = Model::untrained(spec.clone(), 1, &Device::Cpu).unwrap();
+            ["bpm", "density", "scale"].map(|name| ModelInfo::of(&model).control(name).is_some())
+        };
         assert_eq!(offered(&spec), [true, true, false]);
         let measure = "share of drum loops".to_owned();
         spec.obedience.insert("bpm".into(), Obedience { measured: 0.1, needed: 0.8, measure });
