@@ -8,7 +8,7 @@ use twostep::model::{ModelSpec, weights};
 use twostep::nets::codec::{Decoder, Encoder};
 use twostep::nets::generator::Generator;
 use twostep::nets::text::TextEncoder;
-use twostep::ops::Params;
+use twostep::ops::{Params, as_part, in_pool};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -32,8 +32,8 @@ fn parts(batch: usize) -> impl Iterator<Item = (usize, usize)> {
 fn in_parts(mut parts: Vec<Box<dyn FnMut() -> candle_core::Result<Tensor> + Send>>) -> anyhow::Result<Run> {
     Ok(Box::new(move || {
         let outputs: candle_core::Result<Vec<Tensor>> = match &mut parts[..] {
-            [one] => Ok(vec![one()?]),
-            many => many.par_iter_mut().map(|part| part()).collect(),
+            [one] => in_pool(one).map(|y| vec![y]),
+            many => many.par_iter_mut().map(|part| as_part(part)).collect(),
         };
         Ok(single(Tensor::cat(&outputs?, 0)?))
     }))

@@ -14,6 +14,7 @@ use crate::audio::{HOP, Vocoder, VocoderMemory, columns};
 use crate::condition::Condition;
 use crate::model::{ChunkInputs, Model};
 use crate::nets::codec::DecoderState;
+use crate::ops::{as_part, in_pool};
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Tensor};
 use half::f16;
@@ -270,9 +271,9 @@ impl Renderer for ModelRenderer {
                 due.iter_mut().enumerate().filter(|(_, due)| due.condition.steps == steps).unzip();
             let part = self.part(group.len());
             let sampled = if part == group.len() {
-                self.sample_group(&group, steps)
+                in_pool(|| self.sample_group(&group, steps))
             } else {
-                let parts = group.par_chunks(part).map(|part| self.sample_group(part, steps));
+                let parts = group.par_chunks(part).map(|part| as_part(|| self.sample_group(part, steps)));
                 parts.collect::<candle_core::Result<Vec<_>>>().map(|parts| parts.concat())
             };
             match sampled {
@@ -300,9 +301,10 @@ impl Renderer for ModelRenderer {
     fn decode(&mut self, streams: &mut [&mut StreamState], frames: u64) -> Vec<Result<Chunk, RenderError>> {
         let part = self.part(streams.len());
         if part == streams.len() {
-            return self.decode_part(streams, frames as usize);
+            return in_pool(|| self.decode_part(streams, frames as usize));
         }
-        let parts: Vec<_> = streams.par_chunks_mut(part).map(|part| self.decode_part(part, frames as usize)).collect();
+        let decode = |part: &mut [&mut StreamState]| as_part(|| self.decode_part(part, frames as usize));
+        let parts: Vec<_> = streams.par_chunks_mut(part).map(decode).collect();
         parts.into_iter().flatten().collect()
     }
 

@@ -6,6 +6,7 @@
 //! dimension, each element by itself: a row's result does not depend on which rows share the product.
 
 use super::fast::silu;
+use super::kernel::is_part;
 use super::simd::{Lanes, Level, Portable};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Wide8, Wide16, avx2, avx512};
@@ -14,8 +15,8 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Multiply-adds below which a product stays on its thread: waking another one costs as much as a few million.
-const PARALLEL_FROM: usize = 16 << 20;
+/// Multiply-adds below which a product stays on its thread: waking another one costs as much as some.
+const PARALLEL_FROM: usize = 4 << 20;
 /// Elements of X that are worked on at a time: they stay in the second-level cache while all panels pass by.
 const BLOCK: usize = 64 << 10;
 
@@ -131,12 +132,7 @@ impl Product<'_> {
     fn run(&self) {
         let panels = self.weight.outputs.div_ceil(panel_width(self.weight.level));
         let work = self.rows * self.weight.inputs * self.weight.outputs;
-        // What runs on a thread of the pool already is a part of something larger that was handed out.
-        let threads = if work < PARALLEL_FROM || rayon::current_thread_index().is_some() {
-            1
-        } else {
-            rayon::current_num_threads()
-        };
+        let threads = if work < PARALLEL_FROM || is_part() { 1 } else { rayon::current_num_threads() };
         if threads == 1 {
             self.part(0..self.rows, 0..panels);
         } else if self.rows >= 48 * threads {
@@ -458,10 +454,9 @@ mod tests {
         let (inputs, outputs) = (256, 1000);
         let w = numbers(2, inputs * outputs);
         let packed = Packed::new(&w, inputs, outputs).unwrap();
-        for rows in [12, 500] {
+        for rows in [20, 500] {
             let x = numbers(1, rows * inputs);
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-            let alone = pool.install(|| packed.multiply(&x, None, Then::Keep).unwrap());
+            let alone = crate::ops::as_part(|| packed.multiply(&x, None, Then::Keep).unwrap());
             assert_eq!(packed.multiply(&x, None, Then::Keep).unwrap(), alone);
         }
     }

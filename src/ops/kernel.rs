@@ -4,6 +4,7 @@ use super::fast;
 use super::simd::vectorised;
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// The element types kernels are instantiated for: f32 in use, f64 in gradient checks.
 pub trait Real: WithDType + Default + std::ops::Neg<Output = Self> {
@@ -162,10 +163,34 @@ pub fn for_rows<T: Real>(out: &mut [T], row: usize, body: impl Fn(usize, &mut [T
     }
 }
 
-/// Whether this thread works on a part of something larger that was handed out already: then nothing is gained, and
-/// something lost, by handing out parts of the part.
-pub fn is_part() -> bool {
-    rayon::current_thread_index().is_some()
+thread_local! {
+    /// Whether this thread works on a part of something larger.
+    static PART: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` as a part of something that is handed out to all threads already: its ops stay on this thread, for nothing
+/// would be gained, and something lost, by handing out parts of the part.
+pub fn as_part<R>(body: impl FnOnce() -> R) -> R {
+    /// Puts the flag back, also behind a panic.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            PART.set(self.0);
+        }
+    }
+    let _before = Before(PART.replace(true));
+    body()
+}
+
+/// Whether this thread works on such a part.
+pub(super) fn is_part() -> bool {
+    PART.get()
+}
+
+/// Runs `body` on a thread of the pool, from where handing out the parts of an op is cheap: a thread outside would go to
+/// sleep and be woken for each.
+pub fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| body())
 }
 
 /// Sums row-parallel contributions to a vector of `width` elements over `rows` rows:

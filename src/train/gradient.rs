@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::TrainError;
 use super::trainer::{Objective, Report};
+use crate::ops::as_part;
 
 /// The loss of a step and its gradient.
 pub struct Gradient {
@@ -51,7 +52,7 @@ pub fn gradient<O: Objective>(
     };
     let results: Vec<Result<Gradient, TrainError>> = match count {
         1 => batches.into_iter().map(one).collect(),
-        _ => batches.into_par_iter().map(one).collect(),
+        _ => batches.into_par_iter().map(|batch| as_part(|| one(batch))).collect(),
     };
     let mut total: Option<Gradient> = None;
     for part in results {
