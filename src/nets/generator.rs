@@ -9,7 +9,7 @@
 //! guidance, and carry no tangent.
 
 use super::layers::{EPS, Linear, Mlp, head_norm};
-use crate::ops::{Array, Init, Scope};
+use crate::ops::{Array, Init, Scope, map_each};
 use candle_core::{DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
@@ -106,11 +106,17 @@ impl Generator {
     /// share of noise mixed into each frame.
     pub fn encode_context(&self, latents: &Tensor, present: &Tensor, noise: &Tensor) -> Result<ContextCache> {
         let memory = self.context.forward(latents, present, noise)?;
-        let layers = self.blocks.iter().map(|block| {
+        let layer = |block: &Block| {
             let keys = head_norm(&block.context_key.forward(&memory)?, self.config.heads)?;
             Ok((keys, block.context_value.forward(&memory)?))
-        });
-        Ok(ContextCache { layers: layers.collect::<Result<_>>()? })
+        };
+        // A device belongs to one thread.
+        let layers: Vec<Result<_>> = if memory.device().is_cpu() {
+            map_each(&self.blocks, layer)
+        } else {
+            self.blocks.iter().map(layer).collect()
+        };
+        Ok(ContextCache { layers: layers.into_iter().collect::<Result<_>>()? })
     }
 
     /// F(x / sd, t), shape of x.

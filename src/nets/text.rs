@@ -75,7 +75,8 @@ impl TextEncoder {
         let texts: Arc<[Vec<u32>]> = counts.iter().map(of_text).collect();
         let counts: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
         let counts = Tensor::from_vec(counts, (texts.len(), 1), &Device::Cpu)?;
-        let sum = bag_mean(&gated, &texts)?.broadcast_mul(&counts.to_dtype(gated.dtype())?.to_device(gated.device())?)?;
+        let sum =
+            bag_mean(&gated, &texts)?.broadcast_mul(&counts.to_dtype(gated.dtype())?.to_device(gated.device())?)?;
         self.out.forward(&self.hidden.forward_silu(&Array::rms_norm(&sum, EPS)?)?)?.rms_norm(EPS)
     }
 }

@@ -193,6 +193,15 @@ pub fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| body())
 }
 
+/// Maps items on all threads, or on this one if it works on a part; in order.
+pub fn map_each<T: Sync, R: Send>(items: &[T], body: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if is_part() {
+        items.iter().map(body).collect()
+    } else {
+        items.par_iter().map(|item| as_part(|| body(item))).collect()
+    }
+}
+
 /// Sums row-parallel contributions to a vector of `width` elements over `rows` rows:
 /// `body(row_range, partial)` adds to its own partial sum; partials are added in a fixed order, so that the result
 /// does not depend on which thread was first.

@@ -48,6 +48,6 @@ pub use bag::bag_mean;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::optimiser;
 pub use dual::Dual;
-pub use kernel::{as_part, in_pool};
+pub use kernel::{as_part, in_pool, map_each};
 pub use params::{Init, Params, Scope};
 pub use weight::Weight;
