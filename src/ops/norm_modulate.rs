@@ -79,6 +79,9 @@ fn reference(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<Ten
     rms_norm(x, eps)?.broadcast_mul(&scale.unsqueeze(1)?)?.broadcast_add(&shift.unsqueeze(1)?)
 }
 
+/// A sample's parts of the gradients of x, scale and shift.
+type Gradients<'a, T> = ((&'a mut [T], &'a mut [T]), &'a mut [T]);
+
 struct NormModulate {
     eps: f64,
 }
@@ -129,7 +132,7 @@ impl CustomOp3 for NormModulate {
             let zeros = |count| vec![<T as Real>::ZERO; count];
             let (mut g_x, mut g_scale, mut g_shift) = (zeros(x.len()), zeros(scale.len()), zeros(scale.len()));
             let span = time * channels;
-            let sample = |(b, ((g_x, g_scale), g_shift)): (usize, ((&mut [T], &mut [T]), &mut [T]))| {
+            let sample = |(b, ((g_x, g_scale), g_shift)): (usize, Gradients<'_, T>)| {
                 vectorised(#[inline(always)] || {
                     let (x, g) = (&x[b * span..][..span], &g[b * span..][..span]);
                     let scale = &scale[b * channels..][..channels];
