@@ -33,7 +33,7 @@ fn in_parts(mut parts: Vec<Box<dyn FnMut() -> candle_core::Result<Tensor> + Send
     Ok(Box::new(move || {
         let outputs: candle_core::Result<Vec<Tensor>> = match &mut parts[..] {
             [one] => in_pool(one).map(|y| vec![y]),
-            many => many.par_iter_mut().map(|part| as_part(part)).collect(),
+            many => many.par_iter_mut().map(as_part).collect(),
         };
         Ok(single(Tensor::cat(&outputs?, 0)?))
     }))
