@@ -8,11 +8,13 @@ use super::SAMPLE_RATE;
 /// Samples in the window of the linear bins.
 pub(super) const LONG: usize = 2048;
 /// Samples in the window of the bands.
-pub(super) const SHORT: usize = 512;
+pub(super) const SHORT: usize = 256;
 /// Linear bins, 23.4375 Hz apart from 0 Hz.
 pub const LINEAR_BINS: usize = 172;
 /// Bands from 4 to 22 kHz.
-pub const BANDS: usize = 64;
+pub const BANDS: usize = 32;
+/// Parts of a hop that have bands of their own: an attack is as sharp as these are short.
+pub const PARTS: usize = 2;
 /// Stereo bands, [`LOW_STEREO_BANDS`] of them below 4 kHz.
 pub const STEREO_BANDS: usize = 24;
 /// Stereo bands that describe the linear bins; the others describe the bands.
@@ -90,7 +92,7 @@ mod tests {
             let total: f32 = (0..=SHORT / 2).map(|bin| band_weight(bin_hz(bin, SHORT), band)).sum();
             assert!(total > 0.5, "band {band} weighs {total}");
         }
-        let centre = SPLIT_HZ * (TOP_HZ / SPLIT_HZ).powf(11.0 / 65.0);
+        let centre = SPLIT_HZ * (TOP_HZ / SPLIT_HZ).powf(11.0 / 33.0);
         assert!((band_position(centre) - 10.0).abs() < 1e-3);
         assert!((band_weight(centre, 10) - 1.0).abs() < 1e-3);
         assert!(band_weight(centre, 9) < 1e-3 && band_weight(centre, 11) < 1e-3);

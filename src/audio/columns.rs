@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::SAMPLE_RATE;
-use super::bands::{BANDS, Blend, LINEAR_BINS, LONG, SPLIT_HZ, TOP_HZ, band_position};
+use super::bands::{BANDS, Blend, LINEAR_BINS, LONG, PARTS, SPLIT_HZ, TOP_HZ, band_position};
 use super::spectrogram::{BAND_FLOOR, FRAME_VALUES, LINEAR_FLOOR, layout};
 
 /// Rows of a column, lowest frequency first.
@@ -58,7 +58,10 @@ pub fn columns(frames: &[f32]) -> Vec<u8> {
             let power = match row {
                 Row::Bins(bins) => bin(linear[bins.clone()].iter().fold(f32::MIN, |a, &b| a.max(b))),
                 Row::Bin(b) => bin(b.of(linear)),
-                Row::Band(b) => ((2.0 * b.of(bands)).exp() - BAND_FLOOR).max(0.0) * NOISE_GAIN,
+                Row::Band(b) => {
+                    let sum: f32 = bands.chunks_exact(BANDS).map(|part| (2.0 * b.of(part)).exp() - BAND_FLOOR).sum();
+                    sum.max(0.0) / PARTS as f32 * NOISE_GAIN
+                }
             };
             // The cast saturates, and makes 0 of what is not a number.
             (255.0 * (1.0 - 10.0 * power.log10() / BOTTOM_DB)).round() as u8

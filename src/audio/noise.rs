@@ -1,5 +1,6 @@
 //! Randomness addressed by frame, and the shaped white noise that stands for everything above 4 kHz.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use realfft::num_complex::Complex32;
 use realfft::{ComplexToReal, RealFftPlanner};
 
 use super::HOP;
-use super::bands::{BANDS, Blend, SHORT, SPLIT_HZ, TOP_HZ, band_position, bin_hz, hann, stereo_blend};
+use super::bands::{BANDS, Blend, PARTS, SHORT, SPLIT_HZ, TOP_HZ, band_position, bin_hz, hann, stereo_blend};
 
 /// What random numbers are for; each purpose has a stream of its own.
 #[derive(Clone, Copy, Debug)]
@@ -51,20 +52,22 @@ pub(super) fn uniform(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 /// Samples between two windows of shaped noise.
-const STEP: usize = HOP / 4;
+const STEP: usize = SHORT / 4;
+/// Windows a part of a hop.
+const PART_WINDOWS: usize = HOP / PARTS / STEP;
 /// Sum of the squared windows that overlap at any sample (Hann, four a window).
 const OVERLAP: f32 = 1.5;
 
-/// How one bin's two sources (common and difference) go into the two channels.
+/// The power with which one bin's two sources (common and difference) go into the two channels.
 #[derive(Clone, Copy, Default)]
-struct Gains {
+struct Powers {
     left: [f32; 2],
     right: [f32; 2],
 }
 
 /// What a frame says about the sound above 4 kHz.
 pub(super) struct BandFrame<'a> {
-    /// Log rms of each band, finite.
+    /// Log rms of each band in each part of the hop, finite.
     pub levels: &'a [f32],
     /// Pan of each stereo band, -1..=1.
     pub pan: &'a [f32],
@@ -88,14 +91,13 @@ struct Tables {
 /// L = g sqrt(1 - pan) (S cos a + D sin a)      R = g sqrt(1 + pan) (S cos a - D sin a)      cos 2a = coherence
 /// ```
 ///
-/// which has the power `g^2` (mean of both channels), the pan and the coherence exactly. Gains are interpolated linearly
-/// between bands and between frames.
+/// which has the power `g^2` (mean of both channels), the pan and the coherence exactly. Levels are interpolated linearly
+/// between bands, and powers between the parts of the hops.
 #[derive(Clone)]
 pub(super) struct ShapedNoise {
     tables: Arc<Tables>,
-    before: Vec<Gains>,
-    current: Vec<Gains>,
-    next: Vec<Gains>,
+    /// The powers in the parts of the frame before, the current and the next, oldest first.
+    parts: VecDeque<Vec<Powers>>,
     spectra: [Vec<Complex32>; 2],
     scratch: Vec<Complex32>,
     samples: Vec<f32>,
@@ -118,11 +120,8 @@ impl ShapedNoise {
     }
 
     fn with(tables: Arc<Tables>) -> Self {
-        let silent = vec![Gains::default(); tables.bins.len()];
         Self {
-            before: silent.clone(),
-            current: silent.clone(),
-            next: silent,
+            parts: vec![vec![Powers::default(); tables.bins.len()]; 3 * PARTS].into(),
             spectra: [vec![Complex32::default(); SHORT / 2 + 1], vec![Complex32::default(); SHORT / 2 + 1]],
             scratch: vec![Complex32::default(); tables.fft.get_scratch_len()],
             samples: vec![0.0; SHORT],
@@ -132,44 +131,47 @@ impl ShapedNoise {
 
     /// Takes the frame behind the ones known.
     pub(super) fn push(&mut self, frame: &BandFrame<'_>) {
-        std::mem::swap(&mut self.before, &mut self.current);
-        std::mem::swap(&mut self.current, &mut self.next);
         // A bin's real and imaginary parts, uniform on -1..1, have the power 2/3; of a spectrum of constant power `p`,
         // both halves together, the inverse transform has the variance `SHORT p`.
-        let unit = (1.5 / (SHORT as f32 * OVERLAP)).sqrt();
-        for (gains, (band, stereo)) in self.next.iter_mut().zip(&self.tables.places) {
-            let level = unit * band.of(frame.levels).exp();
-            let (pan, coherence) = (stereo.of(frame.pan), stereo.of(frame.coherence));
-            let (same, other) = ((0.5 + 0.5 * coherence).sqrt(), (0.5 - 0.5 * coherence).max(0.0).sqrt());
-            let (left, right) = (level * (1.0 - pan).max(0.0).sqrt(), level * (1.0 + pan).max(0.0).sqrt());
-            *gains = Gains { left: [left * same, left * other], right: [right * same, right * -other] };
+        let unit = 1.5 / (SHORT as f32 * OVERLAP);
+        for levels in frame.levels.chunks_exact(BANDS) {
+            self.parts.rotate_left(1);
+            let Some(newest) = self.parts.back_mut() else { return };
+            for (powers, (band, stereo)) in newest.iter_mut().zip(&self.tables.places) {
+                let power = unit * (2.0 * band.of(levels)).exp();
+                let (pan, coherence) = (stereo.of(frame.pan), stereo.of(frame.coherence));
+                let (same, other) = (0.5 + 0.5 * coherence, (0.5 - 0.5 * coherence).max(0.0));
+                let (left, right) = (power * (1.0 - pan).max(0.0), power * (1.0 + pan).max(0.0));
+                *powers = Powers { left: [left * same, left * other], right: [right * same, right * other] };
+            }
         }
     }
 
-    /// Adds the four windows of the hop that begins at the centre of the frame before the last one pushed. `left` and
+    /// Adds the windows of the hop that begins at the centre of the frame before the last one pushed. `left` and
     /// `right` begin [`SHORT`]` / 2` samples before that centre and hold `HOP + SHORT` samples.
     pub(super) fn add(&mut self, rng: &mut ChaCha8Rng, left: &mut [f32], right: &mut [f32]) {
         let tables = Arc::clone(&self.tables);
-        for quarter in 0..HOP / STEP {
-            // A frame's bands were measured around the quarter of its hop.
-            let (from, to, at) = match quarter {
-                0 => (&self.before, &self.current, 0.75),
-                q => (&self.current, &self.next, 0.25 * (q - 1) as f32),
-            };
+        for window in 0..PARTS * PART_WINDOWS {
+            // The bands of a part were measured around its second window.
+            let place = PARTS * PART_WINDOWS + window - 1;
+            let at = (place % PART_WINDOWS) as f32 / PART_WINDOWS as f32;
+            let (from, to) = (&self.parts[place / PART_WINDOWS], &self.parts[place / PART_WINDOWS + 1]);
             let [first, second] = &mut self.spectra;
             for (((from, to), first), second) in
                 from.iter().zip(to).zip(&mut first[tables.bins.clone()]).zip(&mut second[tables.bins.clone()])
             {
-                let blend = |a: [f32; 2], b: [f32; 2]| [a[0] + at * (b[0] - a[0]), a[1] + at * (b[1] - a[1])];
-                let (l, r) = (blend(from.left, to.left), blend(from.right, to.right));
+                // Powers, not amplitudes: an attack between two quiet parts would lose a third of its energy.
+                let gain = |a: f32, b: f32| (a + at * (b - a)).sqrt();
+                let gains = |a: [f32; 2], b: [f32; 2]| [gain(a[0], b[0]), gain(a[1], b[1])];
+                let (l, r) = (gains(from.left, to.left), gains(from.right, to.right));
                 let same = Complex32::new(uniform(rng), uniform(rng));
                 let other = Complex32::new(uniform(rng), uniform(rng));
                 *first = same * l[0] + other * l[1];
-                *second = same * r[0] + other * r[1];
+                *second = same * r[0] - other * r[1];
             }
             for (spectrum, channel) in self.spectra.iter_mut().zip([&mut *left, &mut *right]) {
                 inverse(&*tables.fft, spectrum, &mut self.samples, &mut self.scratch);
-                for ((o, &s), &w) in channel[quarter * STEP..].iter_mut().zip(&self.samples).zip(&tables.window) {
+                for ((o, &s), &w) in channel[window * STEP..].iter_mut().zip(&self.samples).zip(&tables.window) {
                     *o += s * w;
                 }
                 // The transform used its input as scratch.

@@ -1,7 +1,7 @@
 //! The hybrid log-magnitude spectrogram: what the codec compresses and the vocoder turns back into sound.
 //!
 //! Below 4 kHz the ear hears partials, so a frame has linear bins of a long window; above it hears envelopes, so it has
-//! bands of two short windows a hop. Stereo is parametric (Breebaart et al. 2005): one level for both channels, and for
+//! bands of short windows, twice a hop. Stereo is parametric (Breebaart et al. 2005): one level for both channels, and for
 //! each stereo band how the power is divided between them (`pan`) and how alike they are (`coherence`).
 //!
 //! A frame is [`FRAME_VALUES`] numbers, with `w` a Hann window, `L` and `R` the channels' Fourier transforms:
@@ -9,7 +9,7 @@
 //! | values | of | meaning |
 //! |---|---|---|
 //! | 172 | linear bins, 2048 samples around `n HOP` | `ln(m + 3e-4)`, `m^2 = (\|L\|^2 + \|R\|^2) / 2 / (sum w / 2)^2` |
-//! | 64 | bands, 512 samples around `n HOP` and `n HOP + 256` | `ln(p + 1e-10) / 2`, `p` = mean of `\|L\|^2`, `\|R\|^2` over windows and bins, `/ sum w^2` |
+//! | 2 x 32 | bands, 256 samples around `n HOP` and 128 later; the same half a hop later | `ln(p + 1e-10) / 2`, `p` = mean of `\|L\|^2`, `\|R\|^2` over windows and bins, `/ sum w^2` |
 //! | 24 | stereo bands | pan `(P_R - P_L) / (P_R + P_L)`, -1 left to 1 right, 0 in silence |
 //! | 24 | stereo bands | coherence `max(Re sum L R*, 0) / sqrt(P_L P_R)`, 0..=1, 1 in silence |
 //!
@@ -23,12 +23,12 @@ use std::sync::Arc;
 use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
 
-use super::bands::{BANDS, LINEAR_BINS, LONG, SHORT, SPLIT_HZ, STEREO_BANDS, TOP_HZ};
+use super::bands::{BANDS, LINEAR_BINS, LONG, PARTS, SHORT, SPLIT_HZ, STEREO_BANDS, TOP_HZ};
 use super::bands::{Blend, band_weight, bin_hz, hann, stereo_blend};
 use super::{HOP, Stereo};
 
 /// Values a frame has.
-pub const FRAME_VALUES: usize = LINEAR_BINS + BANDS + 2 * STEREO_BANDS;
+pub const FRAME_VALUES: usize = LINEAR_BINS + PARTS * BANDS + 2 * STEREO_BANDS;
 /// Magnitude added to every linear bin before the logarithm, -70 dBFS.
 pub(super) const LINEAR_FLOOR: f32 = 3e-4;
 /// Power added to every band before the logarithm, -100 dBFS.
@@ -40,13 +40,13 @@ const SMOOTHING: [f32; 5] = [1.0, 3.0, 4.0, 3.0, 1.0];
 
 /// Where each kind of value lies in a frame.
 pub(super) mod layout {
-    use super::{BANDS, FRAME_VALUES, LINEAR_BINS, STEREO_BANDS};
+    use super::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS, STEREO_BANDS};
     use std::ops::Range;
 
     pub const LINEAR: Range<usize> = 0..LINEAR_BINS;
-    pub const BAND: Range<usize> = LINEAR_BINS..LINEAR_BINS + BANDS;
-    pub const PAN: Range<usize> = LINEAR_BINS + BANDS..LINEAR_BINS + BANDS + STEREO_BANDS;
-    pub const COHERENCE: Range<usize> = LINEAR_BINS + BANDS + STEREO_BANDS..FRAME_VALUES;
+    pub const BAND: Range<usize> = LINEAR_BINS..LINEAR_BINS + PARTS * BANDS;
+    pub const PAN: Range<usize> = BAND.end..BAND.end + STEREO_BANDS;
+    pub const COHERENCE: Range<usize> = PAN.end..FRAME_VALUES;
 }
 
 /// The frame of digital silence.
@@ -247,7 +247,7 @@ impl Analyser {
         }
     }
 
-    /// The bands in the two windows of the hop that begins at sample `centre`.
+    /// The bands in the parts of the hop that begins at sample `centre`, two windows each.
     fn high(
         &self,
         pcm: &Stereo,
@@ -257,16 +257,20 @@ impl Analyser {
         scratch: &mut Scratch,
     ) {
         let range = self.first_high..self.first_high + self.bands.len();
-        // Two windows, and sum w^2 = 3/8 of the samples: the variance of white noise.
-        let scale = (0.5 / (0.375 * SHORT as f32)).sqrt();
-        for half in [0, HOP / 2] {
-            self.short.transform(&pcm.left, centre + half, scratch);
+        // All windows of the hop, and sum w^2 = 3/8 of the samples: the variance of white noise.
+        const WINDOWS: usize = 2 * PARTS;
+        let scale = (1.0 / (WINDOWS as f32 * 0.375 * SHORT as f32)).sqrt();
+        for window in 0..WINDOWS {
+            let at = centre + window * (HOP / WINDOWS);
+            self.short.transform(&pcm.left, at, scratch);
             scratch.left[..=SHORT / 2].copy_from_slice(&scratch.output[..=SHORT / 2]);
-            self.short.transform(&pcm.right, centre + half, scratch);
+            self.short.transform(&pcm.right, at, scratch);
+            let part = &mut bands[window / 2 * BANDS..][..BANDS];
             for (k, bin) in range.clone().enumerate() {
                 let power = Powers::of(scratch.left[bin] * scale, scratch.output[bin] * scale);
                 for &(band, weight) in &self.bands[k] {
-                    bands[band] += weight * 0.5 * (power.left + power.right);
+                    // The mean of the channels, over the windows of one part.
+                    part[band] += weight * 0.5 * PARTS as f32 * (power.left + power.right);
                 }
                 let blend = self.high_stereo[k];
                 powers[blend.index].add(power, (1.0 - blend.upper) * self.high_stereo_scale[blend.index]);
@@ -353,13 +357,16 @@ mod tests {
     }
 
     #[test]
-    fn a_click_shows_in_the_frame_it_is_nearest_to() {
+    fn a_click_shows_in_the_part_it_lies_in() {
         let mut click = Stereo::silence(20 * HOP);
-        click.left[10 * HOP + 128] = 1.0;
-        click.right[10 * HOP + 128] = 1.0;
+        click.left[10 * HOP + 320] = 1.0;
+        click.right[10 * HOP + 320] = 1.0;
         let spectrogram = Analyser::new().forward(&click);
-        let level = |n: usize| spectrogram.frame(n)[layout::BAND.start + 20];
-        assert!((8..13).all(|n| n == 10 || level(n) < level(10) - 1.0));
-        assert!(level(8) < -11.0 && level(12) < -11.0);
+        let level = |part: usize| {
+            spectrogram.frame(part / PARTS)[layout::BAND.start + part % PARTS * BANDS + BANDS / 2]
+        };
+        let there = 10 * PARTS + 1;
+        assert!((there - 4..there + 5).all(|part| part == there || level(part) < level(there) - 1.0));
+        assert!(level(there - 2) < -11.0 && level(there + 2) < -11.0);
     }
 }

@@ -12,7 +12,7 @@ use realfft::{ComplexToReal, RealFftPlanner};
 use serde::{Deserialize, Serialize};
 
 use super::bands::{
-    BANDS, Blend, LINEAR_BINS, LONG, LOW_STEREO_BANDS, SHORT, STEREO_BANDS, bin_hz, hann, stereo_blend,
+    BANDS, Blend, LINEAR_BINS, LONG, LOW_STEREO_BANDS, PARTS, SHORT, STEREO_BANDS, bin_hz, hann, stereo_blend,
 };
 use super::noise::{BandFrame, FrameNoise, Purpose, ShapedNoise, inverse, uniform};
 use super::phase::{Bins, PhaseIntegrator};
@@ -44,7 +44,7 @@ struct Frame {
     levels: Bins,
     /// Log magnitudes as given, for the texture.
     given: Bins,
-    bands: [f32; BANDS],
+    bands: [f32; PARTS * BANDS],
     pan: [f32; STEREO_BANDS],
     coherence: [f32; STEREO_BANDS],
 }

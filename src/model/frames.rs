@@ -1,16 +1,19 @@
 //! Spectrogram frames as the codec sees them: every kind of value shifted and scaled to order 1.
 
-use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS};
+use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS};
 
 /// Shift and scale of the linear bins, the bands, and the stereo values: about the mean and twice the spread of each.
 const LINEAR: (f32, f32) = (-6.5, 2.0);
 const BAND: (f32, f32) = (-8.0, 2.0);
 const STEREO: (f32, f32) = (0.0, 0.5);
 
+/// How many values of a frame are levels; the others are pans and coherences.
+const LEVELS: usize = LINEAR_BINS + PARTS * BANDS;
+
 fn constants(value: usize) -> (f32, f32) {
     match value {
         v if v < LINEAR_BINS => LINEAR,
-        v if v < LINEAR_BINS + BANDS => BAND,
+        v if v < LEVELS => BAND,
         _ => STEREO,
     }
 }
@@ -31,7 +34,7 @@ pub fn denormalise(value: usize, x: f32) -> f32 {
 /// stereo values half.
 pub fn importance(value: usize, normalised: f32) -> f32 {
     let value = value % FRAME_VALUES;
-    if value >= LINEAR_BINS + BANDS {
+    if value >= LEVELS {
         return 0.5;
     }
     let (_, scale) = constants(value);

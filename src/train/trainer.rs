@@ -162,7 +162,9 @@ pub fn train<O: Objective>(
     let mut without_gradient = vec![];
     let mut last_loss = None;
     let outcome = std::thread::scope(|scope| {
-        let batches = Prefetch::start(scope, objective, options.seed, first_step, options.parts);
+        // Beside a GPU, the cores have nothing else to do than to keep it fed.
+        let threads = rayon::current_num_threads() / 2 / options.parts.max(1);
+        let mut batches = Prefetch::start(scope, objective, options.seed, first_step, (options.parts, threads));
         loop {
             let step = state.progress.step;
             if step >= options.schedule.steps {
