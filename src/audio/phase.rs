@@ -11,7 +11,6 @@
 //!
 //! They are summed by the trapezoidal rule along the loudest path, from the frame before or from a neighbouring bin.
 
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::f32::consts::TAU;
 
@@ -26,25 +25,25 @@ const TOLERANCE: f32 = 9.0;
 /// One value for each linear bin.
 pub(super) type Bins = [f32; LINEAR_BINS];
 
-/// A bin whose phase is known and may be passed on to its neighbours; the loudest leaves the heap first.
-#[derive(Clone, Copy, PartialEq)]
-struct Known {
-    level: f32,
-    bin: usize,
-    past: bool,
-}
+/// A bin whose phase is known and may be passed on to its neighbours. In one number, so that the heap compares numbers:
+/// the loudest leaves it first, among equals those of the frame before, then the lowest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Known(u64);
 
-impl Eq for Known {}
-
-impl PartialOrd for Known {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Known {
+    fn new(level: f32, past: bool, bin: usize) -> Self {
+        // The bits of floating-point numbers, made to order like them.
+        let bits = level.to_bits();
+        let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+        Self(u64::from(ordered) << 32 | u64::from(past) << 31 | u64::from(!(bin as u32) & 0x7fff_ffff))
     }
-}
 
-impl Ord for Known {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.level.total_cmp(&other.level).then(self.past.cmp(&other.past)).then(other.bin.cmp(&self.bin))
+    fn past(self) -> bool {
+        self.0 >> 31 & 1 == 1
+    }
+
+    fn bin(self) -> usize {
+        (!(self.0 as u32) & 0x7fff_ffff) as usize
     }
 }
 
@@ -91,7 +90,7 @@ impl PhaseIntegrator {
         let mut waiting: [bool; LINEAR_BINS] = std::array::from_fn(|m| levels[m] > audible);
         self.heap.clear();
         let past = self.levels.iter().enumerate().filter(|&(m, &level)| level > audible && waiting[m]);
-        self.heap.extend(past.map(|(bin, &level)| Known { level, bin, past: true }));
+        self.heap.extend(past.map(|(bin, &level)| Known::new(level, true, bin)));
         let mut left = waiting.iter().filter(|&&w| w).count();
         while left > 0 {
             let Some(known) = self.heap.pop() else {
@@ -100,19 +99,19 @@ impl PhaseIntegrator {
                 let Some(bin) = loudest else { break };
                 waiting[bin] = false;
                 left -= 1;
-                self.heap.push(Known { level: levels[bin], bin, past: false });
+                self.heap.push(Known::new(levels[bin], false, bin));
                 continue;
             };
-            let bin = known.bin;
+            let bin = known.bin();
             let from = phases[bin];
             let mut reach = |to: usize, phase: f32| {
                 if std::mem::take(&mut waiting[to]) {
                     phases[to] = wrap(phase);
                     left -= 1;
-                    self.heap.push(Known { level: levels[to], bin: to, past: false });
+                    self.heap.push(Known::new(levels[to], false, to));
                 }
             };
-            if known.past {
+            if known.past() {
                 reach(bin, self.phases[bin] + self.advance[bin] + half_advance[bin]);
             } else {
                 if bin + 1 < LINEAR_BINS {
@@ -143,7 +142,9 @@ fn half_advance(levels: &Bins) -> Bins {
 
 /// A phase within -pi..=pi.
 fn wrap(phase: f32) -> f32 {
-    phase - TAU * (phase / TAU).round().clamp(-1e6, 1e6)
+    // The cast rounds toward zero and saturates; without newer instructions than every x86-64 has, `round` is a call.
+    let turns = phase * (1.0 / TAU);
+    phase - TAU * (turns + 0.5f32.copysign(turns)) as i32 as f32
 }
 
 #[cfg(test)]

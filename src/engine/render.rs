@@ -14,7 +14,7 @@ use crate::audio::{HOP, Vocoder, VocoderMemory, columns};
 use crate::condition::Condition;
 use crate::model::{ChunkInputs, Model};
 use crate::nets::codec::DecoderState;
-use crate::ops::{as_part, in_pool};
+use crate::ops::{as_part, in_pool, map_each};
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Tensor};
 use half::f16;
@@ -47,6 +47,12 @@ pub struct StreamState {
     memory: VocoderMemory,
     /// Display columns whose samples the vocoder still holds back.
     columns: VecDeque<u8>,
+}
+
+/// What the decoder gave one stream: spectrogram frames, and its state behind them.
+struct Decoded {
+    spectrogram: Vec<f32>,
+    state: DecoderState,
 }
 
 /// A [`StreamState`] without all that follows from it.
@@ -101,14 +107,12 @@ impl ModelRenderer {
 
         // Addressed by seed, step and latent frame, so that noise does not depend on how the timeline is cut.
         let noise = |step: usize| {
-            let mut values = Vec::with_capacity(batch * frames * channels);
-            for due in group {
+            let of_stream = |due: &&mut Due<'_, StreamState, PreparedCondition>| -> Vec<f32> {
                 let std = if step == 0 { SD * f64::from(due.condition.temperature) } else { SD };
-                for frame in due.stream.frame..due.stream.frame + frames as u64 {
-                    values.extend(frame_noise(due.stream.seed, step as u64, frame, channels, std));
-                }
-            }
-            Tensor::from_vec(values, (batch, frames, channels), device)
+                let frames = due.stream.frame..due.stream.frame + frames as u64;
+                frames.flat_map(|frame| frame_noise(due.stream.seed, step as u64, frame, channels, std)).collect()
+            };
+            Tensor::from_vec(map_each(group, of_stream).concat(), (batch, frames, channels), device)
         };
         let noises = (0..steps).map(noise).collect::<candle_core::Result<Vec<_>>>()?;
         let condition = Tensor::cat(&group.iter().map(|due| &due.condition.features).collect::<Vec<_>>(), 0)?;
@@ -148,32 +152,40 @@ impl ModelRenderer {
         Ok((spectrograms, states))
     }
 
-    /// Decodes and vocodes the next `frames` latent frames of streams.
-    fn decode_part(&self, streams: &mut [&mut StreamState], frames: usize) -> Vec<Result<Chunk, RenderError>> {
-        let config = &self.model.spec().generator;
-        let (channels, context) = (config.latent_channels, config.context_frames);
+    /// Decodes the next `frames` latent frames of streams, each of which is then to be vocoded.
+    fn decode_part(&self, streams: &[&mut StreamState], frames: usize) -> Vec<Result<Decoded, RenderError>> {
+        let channels = self.model.spec().generator.latent_channels;
         let mut latents = Vec::with_capacity(streams.len() * frames * channels);
-        for stream in streams.iter() {
+        for stream in streams {
             latents.extend(stream.ahead.iter().take(frames * channels));
         }
         let states = streams.iter().map(|stream| self.decoder(stream)).collect::<candle_core::Result<Vec<_>>>();
         match states.and_then(|states| self.decode_group(latents, &states, frames)) {
             Ok((spectrograms, states)) => {
                 let decoded = spectrograms.into_iter().zip(states);
-                let each = streams.iter_mut().zip(decoded).map(|(stream, (spectrogram, state))| {
-                    if spectrogram.iter().any(|x| !x.is_finite()) {
-                        return Err(RenderError::NotFinite);
-                    }
-                    stream.decoder = Some(state);
-                    Ok(stream.vocode(&spectrogram, frames, channels, context))
-                });
-                each.collect()
+                decoded.map(|(spectrogram, state)| Ok(Decoded { spectrogram, state })).collect()
             }
             Err(error) => {
                 let message = crate::model::weights::first_line(&error);
                 streams.iter().map(|_| Err(RenderError::Networks(message.clone()))).collect()
             }
         }
+    }
+
+    /// Makes a stream's decoded latent frames into sound.
+    fn vocode(
+        &self,
+        stream: &mut StreamState,
+        decoded: Result<Decoded, RenderError>,
+        frames: usize,
+    ) -> Result<Chunk, RenderError> {
+        let Decoded { spectrogram, state } = decoded?;
+        if spectrogram.iter().any(|x| !x.is_finite()) {
+            return Err(RenderError::NotFinite);
+        }
+        stream.decoder = Some(state);
+        let config = &self.model.spec().generator;
+        Ok(stream.vocode(&spectrogram, frames, config.latent_channels, config.context_frames))
     }
 
     fn decoder(&self, stream: &StreamState) -> candle_core::Result<DecoderState> {
@@ -300,11 +312,18 @@ impl Renderer for ModelRenderer {
 
     fn decode(&mut self, streams: &mut [&mut StreamState], frames: u64) -> Vec<Result<Chunk, RenderError>> {
         let part = self.part(streams.len());
+        let frames = frames as usize;
         if part == streams.len() {
-            return in_pool(|| self.decode_part(streams, frames as usize));
+            // The networks take all streams at once, the vocoder has a thread for each.
+            let decoded = in_pool(|| self.decode_part(streams, frames));
+            let each = streams.par_iter_mut().zip(decoded);
+            return each.map(|(stream, decoded)| self.vocode(stream, decoded, frames)).collect();
         }
-        let decode = |part: &mut [&mut StreamState]| as_part(|| self.decode_part(part, frames as usize));
-        let parts: Vec<_> = streams.par_chunks_mut(part).map(decode).collect();
+        let decode = |part: &mut [&mut StreamState]| {
+            let decoded = as_part(|| self.decode_part(part, frames));
+            part.iter_mut().zip(decoded).map(|(stream, decoded)| self.vocode(stream, decoded, frames)).collect()
+        };
+        let parts: Vec<Vec<_>> = streams.par_chunks_mut(part).map(decode).collect();
         parts.into_iter().flatten().collect()
     }
 

@@ -15,7 +15,7 @@ use crate::condition::Condition;
 use crate::nets::codec::{Decoder, DecoderState};
 use crate::nets::generator::Generator;
 use crate::nets::text::{TextEncoder, Words};
-use crate::ops::{Init, Params};
+use crate::ops::{Init, Params, map_each};
 use crate::scm::sampler::{SamplerKind, few_step_sample};
 use crate::scm::trigflow::SD;
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -243,8 +243,7 @@ impl Model {
         let pasts = decoded.split_off(1);
         *state = DecoderState::of_arrays(&pasts);
         let frames = single(decoded)?.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
-        let denormalised = |frames: Vec<f32>| frames.into_iter().enumerate().map(|(i, x)| denormalise(i, x)).collect();
-        Ok(frames.into_iter().map(denormalised).collect())
+        Ok(map_each(&frames, |frames| frames.iter().enumerate().map(|(i, &x)| denormalise(i, x)).collect()))
     }
 }
 
