@@ -10,7 +10,7 @@ use crate::audio::Vocoder;
 use crate::condition::Controls;
 use crate::model::ChunkInputs;
 use crate::nets::codec::DecoderState;
-use crate::nets::generator::Generator;
+use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::ops::Params;
 use crate::scm::sampler::Solver;
 use crate::scm::trigflow::SD;
@@ -57,8 +57,8 @@ pub fn measure(
     let model = subject.model();
     let device = model.device();
     let student_steps = subject.settings().steps;
-    let teacher =
-        Generator::new(&model.spec().generator, &mut Params::init(1, DType::F32, device).frozen().at("generator"))?;
+    let config = GeneratorConfig { segments: false, ..model.spec().generator.clone() };
+    let teacher = Generator::new(&config, &mut Params::init(1, DType::F32, device).frozen().at("generator"))?;
     let inputs = Inputs::new(subject, batch)?;
     let timed = |run: &dyn Fn() -> Result<Tensor>| -> Result<(f64, Tensor)> {
         let start = Instant::now();
