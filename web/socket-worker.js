@@ -3,8 +3,8 @@
  * thread, JSON and spectrogram columns to the page, and what was heard back to the server.
  *
  * In: `{type: "connect", url, start, player}`, `{type: "send", message}`, `{type: "close"}`.
- * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on}`, `{type: "fault", message}`,
- * `{type: "closed", code, reason, opened}`.
+ * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on, at_sample}`,
+ * `{type: "fault", message}`, `{type: "closed", code, reason, opened}`.
  *
  * One worker has one connection. A session that goes on elsewhere has another worker, and the first lives until the second
  * is heard.
@@ -84,7 +84,8 @@ function frame(buffer) {
   const { epoch, flags, firstSample } = header;
   player.postMessage({ type: "frame", epoch, flags, firstSample, samples }, [samples.buffer]);
   const on = (flags & Flag.DEGRADED) !== 0;
-  if (on !== degraded) postMessage({ type: "degraded", on });
+  // A replacement makes up its mind anew about what was marked before.
+  if (on !== degraded || flags & Flag.REPLACE) postMessage({ type: "degraded", on, at_sample: Number(firstSample) });
   degraded = on;
 }
 

@@ -116,7 +116,7 @@ impl Streams {
     /// The next chunk of each.
     fn tick(&mut self, renderer: &mut ModelRenderer) -> anyhow::Result<()> {
         let condition = &self.condition;
-        let mut due: Vec<_> = self.streams.iter_mut().map(|stream| Due { stream, condition }).collect();
+        let mut due: Vec<_> = self.streams.iter_mut().map(|stream| Due { stream, condition, hurried: false }).collect();
         renderer.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct EngineConfig {
     pub guard: Duration,
     /// How much faster than real time a listener may acknowledge in the long run.
     pub speed: f64,
+    /// Whether chunks are made with fewer steps than asked for rather than too late, see [`quality`](super::quality).
+    pub degrade: bool,
 }
 
 impl Default for EngineConfig {
@@ -49,6 +51,7 @@ impl Default for EngineConfig {
             lead_seconds: 2.0,
             guard: Duration::from_millis(100),
             speed: 1.1,
+            degrade: true,
         }
     }
 }

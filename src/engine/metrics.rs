@@ -14,6 +14,10 @@ pub struct EngineMetrics {
     pub chunks: Counter,
     /// Times that unheard sound was taken back for a change.
     pub replacements: Counter,
+    /// Chunks made with fewer steps than asked for.
+    pub degraded_chunks: Counter,
+    /// 1 while chunks are made so.
+    pub degraded: Gauge,
     /// Streams that failed while a chunk was made.
     pub failures: Counter,
     /// Seconds a tick takes.
@@ -28,6 +32,8 @@ impl Default for EngineMetrics {
             streams: Gauge::default(),
             chunks: Counter::default(),
             replacements: Counter::default(),
+            degraded_chunks: Counter::default(),
+            degraded: Gauge::default(),
             failures: Counter::default(),
             tick_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 13)),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
@@ -42,6 +48,9 @@ impl EngineMetrics {
         registry.register("chunks", "Chunks made", self.chunks.clone());
         let help = "Times that unheard sound was taken back for a change";
         registry.register("replacements", help, self.replacements.clone());
+        let help = "Chunks made with fewer steps than asked for";
+        registry.register("degraded_chunks", help, self.degraded_chunks.clone());
+        registry.register("degraded", "1 while chunks are made with fewer steps", self.degraded.clone());
         registry.register("stream_failures", "Streams that failed while a chunk was made", self.failures.clone());
         registry.register_with_unit("tick", "Time a tick takes", Unit::Seconds, self.tick_seconds.clone());
         registry.register("batch_size", "Chunks of one tick", self.batch_size.clone());

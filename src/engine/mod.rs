@@ -7,7 +7,8 @@
 //!
 //! * [`model`]: what a model says of itself; [`Renderer`]: what makes its sound; [`grid`]: its latent frames and samples
 //! * [`timeline`]: one listener's timeline; [`hearing`]: how far it has heard; [`history`]: the way back to what it has not
-//! * [`scheduler`]: which streams are due; [`costs`]: what a tick takes, and how many streams that allows
+//! * [`scheduler`]: which streams are due; [`costs`]: what a tick takes, and how many streams that allows; [`quality`]: what
+//!   is given up before anybody's sound comes too late
 //! * [`worker`]: the thread that owns a device; [`stream`]: a stream there; [`tick`]: sound for the due ones
 //! * [`handle`]: the asynchronous side, for servers; [`offline`]: a whole performance as fast as it goes
 //!
@@ -23,6 +24,7 @@ pub mod history;
 pub mod metrics;
 pub mod model;
 pub mod offline;
+pub mod quality;
 pub mod render;
 pub mod scheduler;
 pub mod stream;
@@ -59,12 +61,14 @@ pub struct Due<'a, S, C> {
     pub stream: &'a mut S,
     /// Its condition, prepared by [`Renderer::prepare`].
     pub condition: &'a C,
+    /// Whether one evaluation of the generator must do, whatever the condition asks for.
+    pub hurried: bool,
 }
 
 /// What the engine needs of a model. [`ModelRenderer`] implements it; tests may use a cheap stand-in.
 ///
-/// Sound is a function of (model, seed, conditions so far, sample index) alone: which other streams share the tick, and in
-/// how many parts a chunk is decoded, must not change a bit of it on the CPU.
+/// Sound is a function of (model, seed, conditions so far, hurried chunks, sample index) alone: which other streams share the
+/// tick, and in how many parts a chunk is decoded, must not change a bit of it on the CPU.
 pub trait Renderer: Send + 'static {
     /// Generative state of one stream: seed, latents, decoder and vocoder state. Clones are snapshots: the engine goes
     /// back to them for changes, and where a panic in one stream's share of a tick is to be undone for the others.

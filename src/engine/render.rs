@@ -70,6 +70,12 @@ pub struct PreparedCondition {
     steps: usize,
 }
 
+impl Due<'_, StreamState, PreparedCondition> {
+    fn steps(&self) -> usize {
+        if self.hurried { 1 } else { self.condition.steps }
+    }
+}
+
 impl ModelRenderer {
     /// Renders with this model.
     pub fn new(model: Model) -> Self {
@@ -263,12 +269,12 @@ impl Renderer for ModelRenderer {
 
     fn sample(&mut self, due: &mut [Due<'_, StreamState, PreparedCondition>]) -> Vec<Result<(), RenderError>> {
         let mut results: Vec<Result<(), RenderError>> = due.iter().map(|_| Ok(())).collect();
-        let mut wanted: Vec<usize> = due.iter().map(|due| due.condition.steps).collect();
+        let mut wanted: Vec<usize> = due.iter().map(Due::steps).collect();
         wanted.sort_unstable();
         wanted.dedup();
         for steps in wanted {
             let (places, mut group): (Vec<usize>, Vec<_>) =
-                due.iter_mut().enumerate().filter(|(_, due)| due.condition.steps == steps).unzip();
+                due.iter_mut().enumerate().filter(|(_, due)| due.steps() == steps).unzip();
             let part = self.part(group.len());
             let sampled = if part == group.len() {
                 in_pool(|| self.sample_group(&group, steps))
@@ -401,8 +407,11 @@ mod tests {
             seeds.iter().map(|&(_, steps)| renderer.prepare(&condition("rain", steps)).unwrap()).collect();
         let mut sound = vec![silence(); seeds.len()];
         for _ in 0..chunks {
-            let mut due: Vec<_> =
-                streams.iter_mut().zip(&prepared).map(|(stream, condition)| Due { stream, condition }).collect();
+            let mut due: Vec<_> = streams
+                .iter_mut()
+                .zip(&prepared)
+                .map(|(stream, condition)| Due { stream, condition, hurried: false })
+                .collect();
             for (sound, chunk) in sound.iter_mut().zip(renderer.render(&mut due)) {
                 append(sound, chunk.unwrap());
             }
@@ -451,7 +460,7 @@ mod tests {
             let (mut stream, mut sound) = (renderer.open(9), silence());
             for slices in cuts {
                 stream = renderer.restore(&renderer.save(&stream)).unwrap();
-                renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared }]).remove(0).unwrap();
+                renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared, hurried: false }]).remove(0).unwrap();
                 let mut left = 12;
                 for slice in slices.into_iter().chain([12]) {
                     let frames = slice.min(left);

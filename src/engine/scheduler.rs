@@ -42,6 +42,7 @@ pub fn select(candidates: impl Iterator<Item = Candidate>, costs: &Costs, now: I
 
 #[cfg(test)]
 mod tests {
+    use super::super::costs::Measured;
     use super::*;
     use proptest::prelude::*;
     use std::time::Duration;
@@ -50,7 +51,8 @@ mod tests {
     fn costs() -> Costs {
         let mut costs = Costs::new(12, 1.0);
         for bucket in [1, 2, 3, 4, 6, 8] {
-            costs.measured(Duration::from_millis(10 * bucket), Duration::from_millis(12 * bucket));
+            let [one_step, two_steps, decode] = [5 * bucket, 10 * bucket, 12 * bucket].map(Duration::from_millis);
+            costs.measured(Measured { one_step, two_steps, decode });
         }
         costs
     }

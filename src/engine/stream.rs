@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpoint;
+use super::costs::USUAL_STEPS;
 use super::history::History;
+use super::quality::Listener;
 use super::timeline::{Pace, Span, Timeline, Transport};
 use super::{Chunk, RenderError, Renderer};
 use crate::condition::Condition;
@@ -129,6 +131,23 @@ impl<R: Renderer> Stream<R> {
     /// Whether more sound is wanted and there is somewhere to put it.
     pub(super) fn is_due(&self, lead_samples: u64) -> bool {
         self.condition.is_some() && self.timeline.is_due(lead_samples) && self.events.capacity() > self.reserve
+    }
+
+    /// Evaluations of the generator that its condition asks for.
+    pub(super) fn steps(&self) -> usize {
+        self.condition.as_ref().map_or(USUAL_STEPS, |condition| condition.steps)
+    }
+
+    /// Whether its next chunk is made with fewer steps, where all that can are told to hurry: nobody waits for a file.
+    pub(super) fn hurries(&self, all: bool) -> bool {
+        all && self.timeline.pace() == Pace::Live && self.steps() > 1
+    }
+
+    /// What the quality ladder is to know of it; nothing of one that does not play, or has stopped taking what is made.
+    pub(super) fn listener(&self, lead_samples: u64, now: Instant) -> Option<Listener> {
+        let takes = self.is_due(lead_samples) || self.timeline.deadline() > now;
+        let listens = self.timeline.pace() == Pace::Live && self.timeline.plays() && takes;
+        listens.then(|| Listener { deadline: self.timeline.promise() })
     }
 
     /// When something is to be done without a further word from anybody.

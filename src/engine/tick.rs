@@ -18,6 +18,8 @@ pub(super) struct Tick<'a, R: Renderer> {
     pub(super) streams: &'a mut Streams<R>,
     pub(super) costs: &'a mut Costs,
     pub(super) metrics: &'a EngineMetrics,
+    /// Whether live streams are to make do with one step.
+    pub(super) hurried: bool,
 }
 
 impl<R: Renderer> Tick<'_, R> {
@@ -36,9 +38,10 @@ impl<R: Renderer> Tick<'_, R> {
             }
         }
         if !new.is_empty() {
+            let groups = self.groups(&new);
             let begin = Instant::now();
             self.isolated(&new, Self::sample);
-            self.costs.sampled(new.len(), begin.elapsed());
+            self.costs.sampled(&groups, begin.elapsed());
         }
         let mut slices: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for &id in due {
@@ -68,6 +71,16 @@ impl<R: Renderer> Tick<'_, R> {
         })
     }
 
+    /// How many of these are sampled in how many steps.
+    fn groups(&self, ids: &[u64]) -> Vec<(usize, usize)> {
+        let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
+        for stream in ids.iter().filter_map(|id| self.streams.get(id)) {
+            let steps = if stream.hurries(self.hurried) { 1 } else { stream.steps() };
+            *groups.entry(steps).or_default() += 1;
+        }
+        groups.into_iter().collect()
+    }
+
     /// Runs a stage that fails as a whole only by a panic: then everything goes back, and each stream is tried alone to
     /// find whose panic it is.
     fn isolated(&mut self, ids: &[u64], mut stage: impl FnMut(&mut Self, &[u64]) -> Result<(), StreamError>) {
@@ -86,10 +99,13 @@ impl<R: Renderer> Tick<'_, R> {
     }
 
     fn sample(&mut self, ids: &[u64]) -> Result<(), StreamError> {
+        let all = self.hurried;
         let wanted = self.streams.iter_mut().filter(|(id, _)| ids.contains(id));
         let (ids, mut due): (Vec<u64>, Vec<_>) = wanted
             .filter_map(|(&id, stream)| {
-                Some((id, Due { stream: &mut stream.state, condition: stream.prepared.as_ref()? }))
+                let hurried = stream.hurries(all);
+                stream.timeline.sampled(hurried);
+                Some((id, Due { stream: &mut stream.state, condition: stream.prepared.as_ref()?, hurried }))
             })
             .unzip();
         let renderer = &mut *self.renderer;
@@ -137,6 +153,7 @@ impl<R: Renderer> Tick<'_, R> {
         match chunk {
             Ok(chunk) if finite(&chunk) => {
                 let Some(stream) = self.streams.get_mut(&id) else { return };
+                let begins = stream.timeline.begins_chunk();
                 let span = stream.timeline.advance(frames);
                 let promised = stream.timeline.end() - span.first_sample;
                 if chunk.pcm.len() as u64 != promised {
@@ -147,6 +164,9 @@ impl<R: Renderer> Tick<'_, R> {
                 self.metrics.chunks.inc();
                 if span.replace {
                     self.metrics.replacements.inc();
+                }
+                if span.degraded && begins {
+                    self.metrics.degraded_chunks.inc();
                 }
             }
             Ok(_) => self.fail(id, RenderError::NotFinite.into()),

@@ -8,11 +8,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 use super::checkpoint::Checkpoint;
-use super::costs::{BUCKETS, Costs};
+use super::costs::{BUCKETS, Costs, Measured, USUAL_STEPS};
 use super::grid::Grid;
 use super::handle::{EngineConfig, Load, Readiness};
 use super::hearing::Hearing;
 use super::metrics::EngineMetrics;
+use super::quality::Ladder;
 use super::scheduler::{Candidate, select};
 use super::stream::{Change, Shared, Stream, StreamError, StreamEvent, caught};
 use super::tick::{Streams, Tick};
@@ -90,6 +91,7 @@ impl<R: Renderer> Worker<R> {
         report.send_replace(Readiness::Ready(took));
         let mut streams = Streams::new();
         let promised = costs.capacity();
+        let mut ladder = Ladder::new(Duration::from_secs_f32(self.config.lead_seconds));
         loop {
             let due = self.due(&mut streams, &mut costs);
             if due.is_empty() {
@@ -101,8 +103,9 @@ impl<R: Renderer> Worker<R> {
                     None => return,
                 }
             } else {
+                let hurried = self.config.degrade && self.judge(&mut ladder, &streams, &costs);
                 let Self { renderer, metrics, .. } = &mut self;
-                Tick { renderer, streams: &mut streams, costs: &mut costs, metrics }.run(&due);
+                Tick { renderer, streams: &mut streams, costs: &mut costs, metrics, hurried }.run(&due);
                 self.load.set_capacity(costs.capacity());
             }
             // As many as the queue holds and no more: a flood of commands cannot hold up the next tick for ever.
@@ -136,12 +139,12 @@ impl<R: Renderer> Worker<R> {
         let mut costs = Costs::new(grid.chunk_frames, chunk_seconds);
         let largest = self.config.max_batch.max(1);
         for bucket in BUCKETS.into_iter().take_while(|&bucket| bucket <= largest) {
-            let (sample, decode) = self.measure(grid, bucket)?;
-            if bucket > 1 && sample + decode > LONGEST_TICK {
+            let measured = self.measure(grid, bucket)?;
+            if bucket > 1 && measured.two_steps + measured.decode > LONGEST_TICK {
                 break;
             }
-            costs.measured(sample, decode);
-            tracing::debug!(bucket, ?sample, ?decode, "a bucket is measured");
+            costs.measured(measured);
+            tracing::debug!(bucket, ?measured, "a bucket is measured");
         }
         Ok(costs)
     }
@@ -150,10 +153,10 @@ impl<R: Renderer> Worker<R> {
     /// is over.
     fn probe(&mut self, grid: Grid, costs: &mut Costs) {
         match self.measure(grid, 1) {
-            Ok((sample, decode)) => {
+            Ok(Measured { two_steps, decode, .. }) => {
                 // One look weighs as much as a few seconds of a stream.
                 for _ in 0..PROBE_WEIGHT {
-                    costs.sampled(1, sample);
+                    costs.sampled(&[(USUAL_STEPS, 1)], two_steps);
                     costs.decoded(1, grid.chunk_frames, decode);
                 }
                 self.load.set_capacity(costs.capacity());
@@ -162,33 +165,39 @@ impl<R: Renderer> Worker<R> {
         }
     }
 
-    /// What sampling and decoding a chunk of so many streams takes at best.
-    fn measure(&mut self, grid: Grid, bucket: usize) -> Result<(Duration, Duration), StreamError> {
+    /// What a chunk of so many streams takes at best.
+    fn measure(&mut self, grid: Grid, bucket: usize) -> Result<Measured, StreamError> {
         let condition = Condition {
             prompts: vec![Prompt { text: "warm up".into(), weight: 1.0 }],
             controls: Controls::default(),
             guidance: 1.0,
-            steps: 2,
+            steps: USUAL_STEPS,
             temperature: 1.0,
         };
         let renderer = &mut self.renderer;
         caught(|| {
             let prepared = renderer.prepare(&condition)?;
             let mut states: Vec<R::Stream> = (0..bucket as u64).map(|seed| renderer.open(seed)).collect();
-            let mut best = (Duration::MAX, Duration::MAX);
+            let mut best = [Duration::MAX; 3];
             // The first chunk finds cold caches, and no context.
             for round in 0..3 {
+                let mut took = [Duration::ZERO; 3];
+                for (took, hurried) in took.iter_mut().zip([true, false]) {
+                    let start = Instant::now();
+                    let due = states.iter_mut().map(|stream| Due { stream, condition: &prepared, hurried });
+                    renderer.sample(&mut due.collect::<Vec<_>>()).into_iter().collect::<Result<(), _>>()?;
+                    *took = start.elapsed();
+                }
                 let start = Instant::now();
-                let mut due: Vec<_> = states.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
-                renderer.sample(&mut due).into_iter().collect::<Result<(), _>>()?;
-                let sampled = start.elapsed();
                 let mut streams: Vec<_> = states.iter_mut().collect();
                 renderer.decode(&mut streams, grid.chunk_frames).into_iter().try_for_each(|chunk| chunk.map(drop))?;
+                took[2] = start.elapsed();
                 if round > 0 {
-                    best = (best.0.min(sampled), best.1.min(start.elapsed() - sampled));
+                    best = std::array::from_fn(|i| best[i].min(took[i]));
                 }
             }
-            Ok(best)
+            let [one_step, two_steps, decode] = best;
+            Ok(Measured { one_step, two_steps, decode })
         })
     }
 
@@ -210,7 +219,7 @@ impl<R: Renderer> Worker<R> {
     }
 
     fn tick<'a>(&'a mut self, streams: &'a mut Streams<R>, costs: &'a mut Costs) -> Tick<'a, R> {
-        Tick { renderer: &mut self.renderer, streams, costs, metrics: &self.metrics }
+        Tick { renderer: &mut self.renderer, streams, costs, metrics: &self.metrics, hurried: false }
     }
 
     /// Samples that a listener may hear before a change gets there: the way there and back, the making, and a margin.
@@ -274,6 +283,20 @@ impl<R: Renderer> Worker<R> {
             frames: stream.timeline.next_slice(),
         });
         select(candidates, costs, now)
+    }
+
+    /// Whether live streams are to make do with fewer steps.
+    fn judge(&self, ladder: &mut Ladder, streams: &Streams<R>, costs: &Costs) -> bool {
+        let (now, lead) = (Instant::now(), self.config.lead_samples(self.sample_rate));
+        let before = ladder.is_degraded();
+        let listeners = streams.values().filter_map(|stream| stream.listener(lead, now)).collect();
+        let degraded = ladder.judge(listeners, costs, now);
+        if degraded != before {
+            let (slowdown, streams) = (costs.slowdown(), streams.len());
+            tracing::warn!(degraded, slowdown, streams, "the quality changes");
+            self.metrics.degraded.set(degraded.into());
+        }
+        degraded
     }
 
     /// Frees the streams whose listeners have gone.

@@ -17,7 +17,7 @@ const WORDS: [&str; 5] = ["rain", "thunder", "bells", "wind", "bass"];
 
 /// What a listener does.
 #[derive(Clone, Debug)]
-enum Deed {
+pub enum Deed {
     /// Listens on and acknowledges; in samples.
     Listen(u64),
     Prompt(usize),
@@ -43,21 +43,21 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 /// The conversation, and what an offline render needs to know of it.
-struct Listener {
-    client: Client,
+pub struct Listener {
+    pub client: Client,
     condition: Condition,
     performance: Performance,
 }
 
 impl Listener {
-    async fn start(server: &Server, seed: u64) -> Self {
+    pub async fn start(server: &Server, seed: u64) -> Self {
         let start = json!({ "format": "pcm_f32le", "prompts": [{ "text": "rain" }], "config": { "seed": seed } });
         let mut client = Client::start(server, start).await;
         client.playback("PLAY").await;
         let prompts = vec![Prompt { text: "rain".into(), weight: 1.0 }];
         let controls = Controls::default();
         let condition = Condition { prompts, controls, guidance: 1.5, steps: 2, temperature: 1.0 };
-        let performance = Performance { seed, condition: condition.clone(), events: Vec::new() };
+        let performance = Performance { seed, condition: condition.clone(), events: Vec::new(), degraded: Vec::new() };
         Self { client, condition, performance }
     }
 
@@ -76,7 +76,7 @@ impl Listener {
         self.change(message, Change { transport: Some(transport), ..Change::default() }).await;
     }
 
-    async fn act(&mut self, deed: &Deed) {
+    pub async fn act(&mut self, deed: &Deed) {
         match *deed {
             Deed::Listen(samples) => self.client.listen(self.client.samples + samples).await,
             Deed::Prompt(word) => {
@@ -104,8 +104,9 @@ impl Listener {
     }
 
     /// Checks everything heard against the offline render of what was asked.
-    async fn check(mut self) {
+    pub async fn check(mut self) {
         self.client.listen(self.client.samples + 2 * CHUNK as u64).await;
+        self.performance.degraded = self.client.degraded.clone();
         let mut offline = Stereo::default();
         perform(&mut Standin::default(), &self.performance, self.client.samples, |pcm, _| -> Result<(), RenderError> {
             offline.extend(pcm);

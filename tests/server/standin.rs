@@ -20,7 +20,8 @@ pub const DELAY: usize = 2 * HOP;
 pub const FRAME: usize = CHUNK / FRAMES;
 const FRAMES: usize = 6;
 
-/// `delay_ms` is what a chunk of a stream takes longer; it may be changed while the renderer works.
+/// `delay_ms` is what a chunk of a stream takes longer with two steps, and half of that with one; it may be changed while the
+/// renderer works.
 #[derive(Default)]
 pub struct Standin {
     pub delay_ms: Arc<AtomicU64>,
@@ -84,14 +85,17 @@ impl Renderer for Standin {
     }
 
     fn sample(&mut self, due: &mut [Due<'_, State, Tone>]) -> Vec<Result<(), RenderError>> {
-        sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * due.len() as u64));
+        let steps: u64 = due.iter().map(|due| if due.hurried { 1 } else { 2 }).sum();
+        sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * steps / 2));
         let each = due.iter_mut().map(|due| {
             // The first chunk always goes well.
             let mishap = if due.stream.sample == 0 { Mishap::None } else { due.condition.mishap };
             if mishap == Mishap::Fail {
                 return Err(RenderError::NotFinite);
             }
-            due.stream.ahead = vec![(due.condition.hz, mishap); FRAMES];
+            // One step is heard.
+            let hz = due.condition.hz + if due.hurried { 0.5 } else { 0.0 };
+            due.stream.ahead = vec![(hz, mishap); FRAMES];
             Ok(())
         });
         each.collect()
