@@ -24,6 +24,8 @@ let acknowledged = 0;
 let session = null;
 let resumed = false;
 let degraded = false;
+/** Underruns that the server knows of; those of the connection before are not told again. */
+let told = null;
 
 self.onmessage = ({ data }) => {
   if (data.type === "connect") connect(data);
@@ -35,6 +37,7 @@ function connect({ url, start, player: port }) {
   player = port;
   resumed = start.resume_token !== undefined;
   acknowledged = start.played ?? 0;
+  told = resumed ? null : 0;
   player.onmessage = ({ data }) => acknowledge(data);
   try {
     socket = new WebSocket(url, SUBPROTOCOL);
@@ -90,8 +93,10 @@ function frame(buffer) {
 }
 
 /** The audio thread outlives sessions: what it says of an earlier one does not count. */
-function acknowledge({ session: of, played }) {
+function acknowledge({ session: of, played, underruns }) {
   if (session === null || of !== session || played <= acknowledged) return;
   acknowledged = played;
-  send({ type: "played", sample: played });
+  const ranDry = underruns - (told ?? underruns);
+  told = underruns;
+  send({ type: "played", sample: played, ...(ranDry > 0 && { underruns: ranDry }) });
 }

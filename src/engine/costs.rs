@@ -153,6 +153,11 @@ impl Costs {
         Duration::from_secs_f64((now * self.share(streams) * self.chunk_seconds).min(3600.0))
     }
 
+    /// Whether it promises less than at first.
+    pub fn promises_less(&self) -> bool {
+        self.capacity() < (UTILISATION * self.rate() * self.slowdown()) as usize
+    }
+
     /// How many streams can be promised their chunks in time; one where that is less but the device keeps up with it.
     pub fn capacity(&self) -> usize {
         let streams = UTILISATION * self.rate();

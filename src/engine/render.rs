@@ -23,10 +23,11 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Renders with a model.
 pub struct ModelRenderer {
-    model: Model,
+    model: Arc<Model>,
 }
 
 /// Everything that a stream's next chunk depends on, but for its condition.
@@ -79,7 +80,7 @@ impl Due<'_, StreamState, PreparedCondition> {
 impl ModelRenderer {
     /// Renders with this model.
     pub fn new(model: Model) -> Self {
-        Self { model }
+        Self { model: Arc::new(model) }
     }
 
     /// The model.
@@ -177,7 +178,7 @@ impl ModelRenderer {
             }
             Err(error) => {
                 let message = crate::model::weights::first_line(&error);
-                streams.iter().map(|_| Err(RenderError::Networks(message.clone()))).collect()
+                streams.iter().map(|_| Err(RenderError::of_networks(message.clone()))).collect()
             }
         }
     }
@@ -236,6 +237,10 @@ impl StreamState {
 impl Renderer for ModelRenderer {
     type Stream = StreamState;
     type Prepared = PreparedCondition;
+
+    fn twin(&self) -> Self {
+        Self { model: Arc::clone(&self.model) }
+    }
 
     fn grid(&self) -> Grid {
         let spec = self.model.spec();
@@ -296,7 +301,7 @@ impl Renderer for ModelRenderer {
                 Err(error) => {
                     let message = crate::model::weights::first_line(&error);
                     for place in places {
-                        results[place] = Err(RenderError::Networks(message.clone()));
+                        results[place] = Err(RenderError::of_networks(message.clone()));
                     }
                 }
             }
@@ -427,6 +432,39 @@ mod tests {
             assert!(&together(&[with], 3)[0] == alone, "stream {with:?} changed in company");
         }
         assert!(mixed[0] != mixed[1]);
+    }
+
+    #[test]
+    fn what_is_not_finite_in_one_stream_never_reaches_fifteen_others() {
+        let mut renderer = renderer();
+        let prepared = renderer.prepare(&condition("rain", 2)).unwrap();
+        let mut streams: Vec<_> = (1..=16).map(|seed| renderer.open(seed)).collect();
+        fn due<'a>(
+            streams: &'a mut [StreamState],
+            condition: &'a PreparedCondition,
+        ) -> Vec<Due<'a, StreamState, PreparedCondition>> {
+            streams.iter_mut().map(|stream| Due { stream, condition, hurried: false }).collect()
+        }
+        renderer.render(&mut due(&mut streams, &prepared)).into_iter().for_each(|chunk| drop(chunk.unwrap()));
+        let mut alone = streams.clone();
+        let alone = alone.chunks_mut(1).map(|one| renderer.render(&mut due(one, &prepared)).remove(0).unwrap());
+        let alone: Vec<Chunk> = alone.collect();
+        let others = |chunks: Vec<Result<Chunk, RenderError>>, poisoned: usize| {
+            for (i, (chunk, alone)) in chunks.into_iter().zip(&alone).enumerate() {
+                match chunk {
+                    Ok(chunk) => assert!(i != poisoned && &chunk == alone, "stream {i} was changed"),
+                    Err(error) => assert!(i == poisoned && matches!(error, RenderError::NotFinite), "{i}: {error}"),
+                }
+            }
+        };
+        // In the context, before the generator.
+        let mut context = streams.clone();
+        context[5].past[3] = f32::NAN;
+        others(renderer.render(&mut due(&mut context, &prepared)), 5);
+        // In the latents, before the decoder.
+        renderer.sample(&mut due(&mut streams, &prepared)).into_iter().for_each(|sampled| sampled.unwrap());
+        streams[7].ahead[0] = f32::INFINITY;
+        others(renderer.decode(&mut streams.iter_mut().collect::<Vec<_>>(), 12), 7);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
+use tracing::Instrument;
 
 use super::App;
 use super::session::Session;
@@ -56,9 +57,12 @@ pub(super) async fn upgrade(
         .max_frame_size(TRANSPORT_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| async move {
-            serve(socket, &app, admission).await;
-            drop(tracked);
+        .on_upgrade(move |socket| {
+            let session = async move {
+                serve(socket, &app, admission).await;
+                drop(tracked);
+            };
+            session.instrument(tracing::Span::current())
         })
 }
 

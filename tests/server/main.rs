@@ -5,6 +5,7 @@ mod bad_input;
 mod degrading;
 mod http;
 mod isolation;
+mod metrics;
 mod real;
 mod resume;
 mod rewriting;

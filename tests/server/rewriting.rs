@@ -28,6 +28,8 @@ pub enum Deed {
     Stop,
     /// Pauses, and plays again.
     Pause,
+    /// Loses the connection without a word, and goes on at another server.
+    Vanish,
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -39,6 +41,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Reset),
         1 => Just(Deed::Stop),
         1 => Just(Deed::Pause),
+        2 => Just(Deed::Vanish),
     ]
 }
 
@@ -46,6 +49,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 pub struct Listener {
     pub client: Client,
     condition: Condition,
+    seed: u64,
     performance: Performance,
 }
 
@@ -58,11 +62,33 @@ impl Listener {
         let controls = Controls::default();
         let condition = Condition { prompts, controls, guidance: 1.5, steps: 2, temperature: 1.0 };
         let performance = Performance { seed, condition: condition.clone(), events: Vec::new(), degraded: Vec::new() };
-        Self { client, condition, performance }
+        Self { client, condition, seed, performance }
+    }
+
+    /// Loses the connection, as soon as there is a token that knows of the last change, and goes on at this server.
+    async fn vanish(&mut self, to: &Server) {
+        let last = self.performance.events.last().map_or(0, |event| event.at_sample);
+        let token = loop {
+            let token = self.client.events.iter().rfind(|event| event["type"] == "session.token").cloned();
+            match token.filter(|token| token["at_sample"].as_u64().unwrap() >= last) {
+                Some(token) => break token,
+                None => self.client.listen(self.client.samples + FRAME as u64).await,
+            }
+        };
+        let again = json!({
+            "format": "pcm_f32le", "resume_token": token["resume_token"], "played": self.client.samples,
+            "prompts": [{ "text": self.condition.prompts[0].text }],
+            "config": { "seed": self.seed, "guidance": self.condition.guidance },
+        });
+        let (pcm, samples) = (std::mem::take(&mut self.client.pcm), self.client.samples);
+        self.client = Client::resume(to, again, pcm, samples).await;
+        self.client.playback("PLAY").await;
     }
 
     async fn change(&mut self, message: Value, change: Change) {
         let at_sample = self.client.control(message).await;
+        // Tokens from before lead into a past that nobody will have heard.
+        self.client.events.retain(|event| event["type"] != "session.token");
         self.performance.events.push(Event { at_sample, change });
     }
 
@@ -89,6 +115,7 @@ impl Listener {
             }
             Deed::Seed(seed) => {
                 let change = Change { seed: Some(seed), ..Change::default() };
+                self.seed = seed;
                 self.change(json!({ "type": "config.set", "seed": seed }), change).await;
             }
             Deed::Reset => self.transport("RESET_CONTEXT", Transport::ResetContext).await,
@@ -96,6 +123,7 @@ impl Listener {
                 self.transport("STOP", Transport::Stop).await;
                 self.transport("PLAY", Transport::Play).await;
             }
+            Deed::Vanish => panic!("that needs another server"),
             Deed::Pause => {
                 self.transport("PAUSE", Transport::Pause).await;
                 self.transport("PLAY", Transport::Play).await;
@@ -126,15 +154,29 @@ proptest! {
     #[test]
     fn the_heard_timeline_is_the_offline_render_of_the_same_events(
         deeds in prop::collection::vec(deed(), 1..10), seed in 0u64..1000,
+        leads in prop::array::uniform2(0.3f32..3.0), batches in prop::array::uniform2(1usize..4),
     ) {
         Runtime::new().unwrap().block_on(async {
-            let server = Server::start(model(), fast(), Limits::default()).await;
-            let mut listener = Listener::start(&server, seed).await;
+            let limits = Limits { token: Duration::ZERO, ..Limits::default() };
+            let start = |i: usize| {
+                let config = EngineConfig { lead_seconds: leads[i], max_batch: batches[i], ..fast() };
+                Server::start(model(), config, limits)
+            };
+            let servers = [start(0).await, start(1).await];
+            let mut listener = Listener::start(&servers[0], seed).await;
+            let mut at = 0;
             for deed in &deeds {
-                listener.act(deed).await;
+                if let Deed::Vanish = deed {
+                    at = 1 - at;
+                    listener.vanish(&servers[at]).await;
+                } else {
+                    listener.act(deed).await;
+                }
             }
             listener.check().await;
-            server.stop().await;
+            for server in servers {
+                server.stop().await;
+            }
         });
     }
 }

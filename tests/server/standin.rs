@@ -25,6 +25,8 @@ const FRAMES: usize = 6;
 #[derive(Default)]
 pub struct Standin {
     pub delay_ms: Arc<AtomicU64>,
+    /// What the next chunk alone takes longer.
+    pub stuck_ms: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -53,6 +55,10 @@ pub struct Tone {
 impl Renderer for Standin {
     type Stream = State;
     type Prepared = Tone;
+
+    fn twin(&self) -> Self {
+        Self { delay_ms: Arc::clone(&self.delay_ms), stuck_ms: Arc::clone(&self.stuck_ms) }
+    }
 
     fn grid(&self) -> Grid {
         Grid { frame_samples: FRAME as u64, delay_samples: DELAY as u64, chunk_frames: FRAMES as u64 }
@@ -87,6 +93,7 @@ impl Renderer for Standin {
     fn sample(&mut self, due: &mut [Due<'_, State, Tone>]) -> Vec<Result<(), RenderError>> {
         let steps: u64 = due.iter().map(|due| if due.hurried { 1 } else { 2 }).sum();
         sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * steps / 2));
+        sleep(Duration::from_millis(self.stuck_ms.swap(0, Ordering::Relaxed)));
         let each = due.iter_mut().map(|due| {
             // The first chunk always goes well.
             let mishap = if due.stream.sample == 0 { Mishap::None } else { due.condition.mishap };
