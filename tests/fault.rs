@@ -82,24 +82,25 @@ async fn a_batch_without_memory_is_tried_again_in_parts() {
 #[test]
 fn training_outlives_a_full_disk() {
     let work = tempfile::tempdir().unwrap();
-    let train = |more: &[&str]| {
+    let train = |steps: &str, more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twostep"));
         let codec = ["train", "codec", "--batch", "4", "--device", "cpu", "--size", "tiny", "--kinds", "rain"];
-        let small = ["--clips", "3", "--clip-seconds", "3.5", "--steps", "4", "--work", work.path().to_str().unwrap()];
-        command.env("TWOSTEP_LOG", "warn").args(codec).args(small).args(more).output().unwrap()
+        let small =
+            ["--clips", "3", "--clip-seconds", "3.5", "--steps", steps, "--work", work.path().to_str().unwrap()];
+        command.envs([("TWOSTEP_LOG", "warn"), ("NO_COLOR", "1")]).args(codec).args(small).args(more).output().unwrap()
     };
     // The second of the checkpoints on the way does not fit: it is told and counted, and the others are written.
-    let done = train(&["--checkpoint-minutes", "0", "--fault", "full-disk:2"]);
+    let done = train("4", &["--checkpoint-minutes", "0", "--fault", "full-disk:2"]);
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
     assert!(said.contains("a checkpoint was not saved; training goes on") && said.contains("unsaved=1"), "{said}");
     // The last one does not fit: an error, and what was saved before is there to go on from.
-    let done = train(&["--resume", "--steps", "6", "--fault", "full-disk"]);
+    let done = train("6", &["--resume", "--fault", "full-disk"]);
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(
         !done.status.success() && said.contains("checkpoint.safetensors") && said.contains("no storage space"),
         "{said}"
     );
-    let done = train(&["--resume", "--steps", "6"]);
+    let done = train("6", &["--resume"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }

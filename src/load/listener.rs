@@ -118,6 +118,8 @@ struct Session<'a> {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     habits: &'a Habits,
     prompts: &'a [String],
+    /// Which of them it asked for last.
+    prompt: usize,
     began: Instant,
     player: Option<Player>,
     pending: Option<Pending>,
@@ -137,7 +139,7 @@ impl<'a> Session<'a> {
             Err(_) => return Err(Outcome::Failed("the connection was not opened in time".into())),
         };
         let (player, pending, heard, underruns_told) = Default::default();
-        let mut session = Self { socket, habits, prompts, began, player, pending, heard, underruns_told };
+        let mut session = Self { socket, habits, prompts, prompt: 0, began, player, pending, heard, underruns_told };
         let seed: u32 = chance.random();
         let start = json!({ "type": "session.start", "prompts": session.mix(chance), "config": { "seed": seed } });
         let play = json!({ "type": "playback.set", "state": "PLAY" });
@@ -147,9 +149,11 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    fn mix(&self, chance: &mut StdRng) -> Value {
-        let any = chance.random_range(0..self.prompts.len().max(1));
-        json!([{ "text": self.prompts.get(any) }])
+    /// Another prompt than before: a change to what is in force would change nothing.
+    fn mix(&mut self, chance: &mut StdRng) -> Value {
+        let others = self.prompts.len().saturating_sub(1).max(1);
+        self.prompt = (self.prompt + chance.random_range(1..=others)) % self.prompts.len().max(1);
+        json!([{ "text": self.prompts.get(self.prompt) }])
     }
 
     async fn send(&mut self, message: Value) -> Result<(), String> {
