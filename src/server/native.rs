@@ -50,7 +50,7 @@ pub(super) async fn upgrade(
         let message = format!("all {} places are taken", app.engine.capacity());
         return app.turn_away(ErrorCode::AtCapacity, &message);
     };
-    let tracked = app.sessions.token();
+    let (tracked, request) = (app.sessions.token(), tracing::Span::current());
     upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(TRANSPORT_BYTES)
@@ -62,7 +62,7 @@ pub(super) async fn upgrade(
                 serve(socket, &app, admission).await;
                 drop(tracked);
             };
-            session.instrument(tracing::Span::current())
+            session.instrument(request)
         })
 }
 
