@@ -1,6 +1,6 @@
 //! HTTP and WebSocket on one port, for one model and many listeners.
 //!
-//! * [`http`]: routes; [`page`]: the embedded page; [`metrics`]: what is counted; [`limits`]: every deadline and bound
+//! * [`http`]: routes; `request_id`: their names in the log; [`page`]: the embedded page; [`metrics`]: what is counted; [`limits`]: every deadline and bound
 //! * [`native`]: the WebSocket from its upgrade to its close; [`session`]: the conversation between, of which [`listening`]
 //!   is one half and [`speaking`] the other
 //! * [`steering`]: messages to conditions; [`output`]: sound to frames, [`rate`]: at the listener's rate
@@ -27,6 +27,7 @@ pub mod output;
 mod page;
 pub mod rate;
 pub mod replay;
+mod request_id;
 mod session;
 mod speaking;
 pub mod steering;

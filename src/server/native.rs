@@ -13,6 +13,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
+use tracing::Instrument;
 
 use super::App;
 use super::session::Session;
@@ -49,16 +50,19 @@ pub(super) async fn upgrade(
         let message = format!("all {} places are taken", app.engine.capacity());
         return app.turn_away(ErrorCode::AtCapacity, &message);
     };
-    let tracked = app.sessions.token();
+    let (tracked, request) = (app.sessions.token(), tracing::Span::current());
     upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(TRANSPORT_BYTES)
         .max_frame_size(TRANSPORT_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| async move {
-            serve(socket, &app, admission).await;
-            drop(tracked);
+        .on_upgrade(move |socket| {
+            let session = async move {
+                serve(socket, &app, admission).await;
+                drop(tracked);
+            };
+            session.instrument(request)
         })
 }
 

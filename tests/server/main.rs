@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod degrading;
 mod http;
 mod isolation;
+mod metrics;
 mod real;
 mod resume;
 mod rewriting;
