@@ -10,6 +10,7 @@ mod generate;
 mod model;
 mod models;
 mod picture;
+mod security;
 mod selftest;
 mod serve;
 mod train;

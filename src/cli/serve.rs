@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::ModelArg;
+use super::security::SecurityArgs;
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
@@ -33,13 +34,15 @@ pub struct ServeArgs {
     /// Seconds of sound sent ahead of what is heard: more survives a worse network.
     #[arg(long, env = "TWOSTEP_LEAD_SECONDS", default_value_t = 2.0, value_parser = lead)]
     pub lead_seconds: f32,
-    /// Secret that resume tokens are signed with, the same on all servers that are to take over each other's listeners; if
+    /// Secret that resume and browser tokens are signed with, the same on all servers that are to take over each other's listeners; if
     /// none is given, tokens are good for this process only.
     #[arg(long, env = "TWOSTEP_TOKEN_KEY", hide_env_values = true)]
     pub token_key: Option<String>,
     /// File with that secret.
     #[arg(long, env = "TWOSTEP_TOKEN_KEY_FILE", conflicts_with = "token_key")]
     pub token_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub security: SecurityArgs,
     /// Seconds that listeners have, at a shutdown, to go on at another server.
     #[arg(long, env = "TWOSTEP_DRAIN_SECONDS", default_value_t = 20.0, value_parser = drain)]
     pub drain_seconds: f32,
@@ -80,7 +83,17 @@ impl ServeArgs {
         Ok(TokenKey::new(secret.as_bytes()))
     }
 
+    /// Deadlines and bounds.
+    fn limits(&self) -> Limits {
+        self.security.limit(Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() })
+    }
+
     async fn serve(self) -> anyhow::Result<()> {
+        let (token_key, security, limits) = (self.token_key()?, self.security.security(self.listen)?, self.limits());
+        // Each connection is a file.
+        if let Err(error) = rlimit::increase_nofile_limit(2 * limits.connections as u64) {
+            tracing::warn!(%error, "the limit of open files stays what it is");
+        }
         // Before the model, so that a port in use is told at once.
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
@@ -97,14 +110,20 @@ impl ServeArgs {
             lead_seconds: self.lead_seconds,
             ..EngineConfig::default()
         };
-        let limits = Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() };
-        let app = App::new(model, config, limits, self.token_key()?)?;
+        let mut app = App::new(model, config, limits, token_key)?;
+        app.security = security;
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");
         }
         let address = listener.local_addr()?;
         tracing::info!(%address, model = app.info.name, "serving");
-        eprintln!("Listen at http://{address}/");
+        match &app.security.tls {
+            None => eprintln!("Listen at http://{address}/"),
+            Some(tls) => {
+                eprintln!("Listen at https://{address}/");
+                eprintln!("The certificate's SHA-256 fingerprint is {}", tls.fingerprint());
+            }
+        }
         server::run(listener, app, told_to_stop()).await?;
         Ok(())
     }

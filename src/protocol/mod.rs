@@ -14,7 +14,9 @@ pub mod server;
 
 /// The WebSocket subprotocol, echoed when a client offers it.
 pub const SUBPROTOCOL: &str = "twostep.v1";
-/// Channels of every audio frame.
+/// Before a browser token, which a client may offer as a subprotocol because browsers send no other header of theirs.
+pub const TOKEN_SUBPROTOCOL: &str = "twostep.token.";
+/// Channels of audio frames, unless one is asked for.
 pub const CHANNELS: u8 = 2;
 /// Bytes a client's message may have.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::condition::Prompt;
 use crate::engine::{ControlInfo, ControlRange, ControlValue};
 
 /// A JSON event from the server.
@@ -35,6 +36,9 @@ pub enum ServerMessage {
         /// The last token, `null` before the first sound.
         resume_token: Option<String>,
     },
+    /// What is in force in a room: at the beginning, and after each change.
+    #[serde(rename = "room.state")]
+    Room(Box<RoomMessage>),
     /// A prompt is left out of the mix.
     #[serde(rename = "prompt.filtered")]
     Filtered {
@@ -59,6 +63,35 @@ pub enum ServerMessage {
         /// What, why and where.
         error: ErrorBody,
     },
+}
+
+/// What is in force in a room.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoomMessage {
+    /// Name of the room.
+    pub name: String,
+    /// Whether this member may control it.
+    pub host: bool,
+    /// The mix.
+    pub prompts: Vec<Prompt>,
+    /// Whether it plays.
+    pub state: Playback,
+    /// How many are here, hosts included.
+    pub members: usize,
+    /// First output sample that obeys.
+    pub at_sample: u64,
+}
+
+/// What a timeline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Playback {
+    /// It goes on.
+    Play,
+    /// It stands still.
+    Pause,
+    /// It stands still, and begins anew when it goes on.
+    Stop,
 }
 
 /// The terms of a session.
@@ -101,6 +134,16 @@ pub enum Format {
     PcmS16le,
     /// 32-bit float, little-endian.
     PcmF32le,
+}
+
+impl Format {
+    /// Bytes of one sample of one channel.
+    pub fn sample_bytes(self) -> usize {
+        match self {
+            Self::PcmS16le => 2,
+            Self::PcmF32le => 4,
+        }
+    }
 }
 
 /// One control of a model, as clients see it: either `min` and `max`, or `values`.
@@ -216,7 +259,7 @@ pub enum ErrorCode {
     UnknownModel,
     /// Part of the protocol that this server or model does not offer.
     NotSupported,
-    /// A resume token that is damaged, too old, or of another model or server.
+    /// A token that is damaged, too old, used, or of another model or server.
     InvalidToken,
     /// No prompt is left, or none was ever set.
     NoUsablePrompt,
@@ -234,6 +277,26 @@ pub enum ErrorCode {
     MessageTooBig,
     /// No room for another listener.
     AtCapacity,
+    /// An API key or a token is needed.
+    MissingKey,
+    /// Not an API key of this server.
+    InvalidKey,
+    /// A web page that may not use this server.
+    ForbiddenOrigin,
+    /// Too many requests of one address.
+    RateLimited,
+    /// Too many streams of one address or one key.
+    TooManyStreams,
+    /// A room of this name is open.
+    RoomExists,
+    /// The room was closed.
+    RoomClosed,
+    /// Only a host of the room may do that.
+    NotTheHost,
+    /// A connection that cannot keep up with the room.
+    TooSlow,
+    /// The body of a request did not come in time.
+    BodyTimeout,
     /// Still warming up, or shutting down.
     NotReady,
     /// The server failed.

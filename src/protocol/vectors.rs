@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{ClientMessage, ConfigChange, Received, SessionStart};
+use super::client::{ClientMessage, ConfigChange, Received, SessionStart, SoundFormat};
 use super::fields::{Change, Refusal};
 use super::frame::FrameHeader;
 use super::server::{Control, ErrorCode, Format, Limits, ServerMessage, SessionCreated, WarningCode};
@@ -51,8 +51,7 @@ fn client_messages() {
         ClientMessage::Start(Box::default()),
         ClientMessage::Start(Box::new(SessionStart {
             model: Some("default".into()),
-            sample_rate: Some(44_100),
-            format: Format::PcmF32le,
+            sound: SoundFormat { sample_rate: Some(44_100), format: Format::PcmF32le, channels: 1 },
             prompts: Some(vec![prompt("gentle rain", 1.0), prompt("distant thunder", 0.3)]),
             config: ConfigChange {
                 guidance: Change::Set(1.5),

@@ -7,7 +7,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::rate::{Rates, Resampling};
 use crate::audio::{AudioError, HOP, Stereo, pcm16};
 use crate::engine::{COLUMN_ROWS, Rendered};
-use crate::protocol::CHANNELS;
 use crate::protocol::frame::{FrameHeader, HEADER_LEN, Payload, REPLACE, RESET};
 use crate::protocol::server::Format;
 
@@ -26,15 +25,16 @@ pub struct Frame {
 /// Turns one stream's sound into frames.
 pub struct Encoder {
     format: Format,
+    channels: u8,
     columns: bool,
     resampling: Resampling,
     seq: u32,
 }
 
 impl Encoder {
-    /// An encoder at the beginning of a session; `columns` asks for spectrogram frames too.
-    pub fn new(resampling: Resampling, format: Format, columns: bool) -> Self {
-        Self { format, columns, resampling, seq: 0 }
+    /// An encoder at the beginning of a session; `channels` is 1 or 2, `columns` asks for spectrogram frames too.
+    pub fn new(resampling: Resampling, format: Format, channels: u8, columns: bool) -> Self {
+        Self { format, channels, columns, resampling, seq: 0 }
     }
 
     /// The two rates.
@@ -46,7 +46,7 @@ impl Encoder {
     ///
     /// # Errors
     /// When the resampler cannot be built anew for a replacement.
-    pub fn step(&mut self, rendered: Rendered) -> Result<Vec<Frame>, AudioError> {
+    pub fn step(&mut self, rendered: &Rendered) -> Result<Vec<Frame>, AudioError> {
         let Rendered { span, chunk, .. } = rendered;
         let rates = self.rates();
         if span.replace {
@@ -78,13 +78,13 @@ impl Encoder {
                     Format::PcmS16le => Payload::PcmS16Le,
                     Format::PcmF32le => Payload::PcmF32Le,
                 },
-                channels: CHANNELS,
+                channels: self.channels,
                 epoch: span.epoch,
                 first_sample: first_sample + start as u64,
                 seq: self.next_seq(),
                 samples: (end - start) as u32,
             };
-            let payload = pcm_bytes(&pcm, start..end, self.format);
+            let payload = pcm_bytes(&pcm, start..end, self.format, self.channels);
             frames.push(Frame { bytes: assemble(&header, &payload), sent: first_sample + end as u64 });
         }
         Ok(frames)
@@ -104,13 +104,19 @@ fn assemble(header: &FrameHeader, payload: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-/// Interleaved little-endian samples; `range` counts samples per channel.
-pub fn pcm_bytes(pcm: &Stereo, range: Range<usize>, format: Format) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(range.len() * 2 * 4);
-    for x in pcm.interleaved().skip(2 * range.start).take(2 * range.len()) {
-        match format {
-            Format::PcmS16le => bytes.put_i16_le(pcm16(x)),
-            Format::PcmF32le => bytes.put_f32_le(x),
+/// Interleaved little-endian samples; `range` counts samples per channel. One channel is the mean of both.
+pub fn pcm_bytes(pcm: &Stereo, range: Range<usize>, format: Format, channels: u8) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(range.len() * usize::from(channels) * format.sample_bytes());
+    let mut put = |x: f32| match format {
+        Format::PcmS16le => bytes.put_i16_le(pcm16(x)),
+        Format::PcmF32le => bytes.put_f32_le(x),
+    };
+    for (&left, &right) in pcm.left[range.clone()].iter().zip(&pcm.right[range]) {
+        if channels == 1 {
+            put(0.5 * (left + right));
+        } else {
+            put(left);
+            put(right);
         }
     }
     bytes.freeze()
@@ -137,12 +143,12 @@ mod tests {
     #[test]
     fn a_chunk_becomes_columns_then_frames_without_a_gap() {
         let rates = Rates { model: 48_000, output: 48_000 };
-        let mut encoder = Encoder::new(Resampling::new(rates, 0, 0).unwrap(), Format::PcmF32le, true);
+        let mut encoder = Encoder::new(Resampling::new(rates, 0, 0).unwrap(), Format::PcmF32le, 2, true);
         let pcm = ramp(10 * 2048);
         let columns = vec![9; pcm.len() / HOP * COLUMN_ROWS];
         let span = Span { epoch: 3, reset: true, ..Span::default() };
         let chunk = Chunk { pcm: pcm.clone(), columns };
-        let frames = encoder.step(Rendered { span, chunk, checkpoint: None }).unwrap();
+        let frames = encoder.step(&Rendered { span, chunk, checkpoint: None }).unwrap();
         let decoded = decode(&frames);
         let kinds: Vec<_> =
             decoded.iter().map(|(h, _)| (h.payload, h.first_sample, h.samples, h.seq, h.flags)).collect();
@@ -157,14 +163,29 @@ mod tests {
         );
         assert!(decoded.iter().all(|(h, _)| h.epoch == 3));
         let bytes: Vec<u8> = decoded[1..].iter().flat_map(|(_, payload)| payload.clone()).collect();
-        assert_eq!(bytes, pcm_bytes(&pcm, 0..pcm.len(), Format::PcmF32le));
+        assert_eq!(bytes, pcm_bytes(&pcm, 0..pcm.len(), Format::PcmF32le, 2));
     }
 
     #[test]
     fn sixteen_bits_clamp_instead_of_wrapping() {
         let loud = Stereo { left: vec![1.5, -1.5], right: vec![1.0, 0.0] };
         let words: Vec<i16> =
-            pcm_bytes(&loud, 0..2, Format::PcmS16le).chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+            pcm_bytes(&loud, 0..2, Format::PcmS16le, 2).chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(words, [32767, 32767, -32768, 0]);
+    }
+
+    #[test]
+    fn one_channel_is_the_mean_of_both() {
+        let pcm = Stereo { left: vec![0.5, 1.0, -0.25], right: vec![0.25, -1.0, -0.75] };
+        let mono: Vec<f32> = pcm_bytes(&pcm, 0..3, Format::PcmF32le, 1)
+            .chunks(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        assert_eq!(mono, [0.375, 0.0, -0.5]);
+        let rates = Rates { model: 48_000, output: 48_000 };
+        let mut encoder = Encoder::new(Resampling::new(rates, 0, 0).unwrap(), Format::PcmS16le, 1, false);
+        let chunk = Chunk { pcm, columns: Vec::new() };
+        let frames = decode(&encoder.step(&Rendered { span: Span::default(), chunk, checkpoint: None }).unwrap());
+        assert_eq!((frames[0].0.channels, frames[0].0.samples, frames[0].1.len()), (1, 3, 6));
     }
 }

@@ -4,10 +4,14 @@
 mod bad_input;
 mod http;
 mod isolation;
+mod listen;
+mod lyria;
 mod real;
 mod resume;
 mod rewriting;
+mod rooms;
 mod scenarios;
+mod security;
 mod standin;
 mod stream;
 mod support;
