@@ -3,8 +3,10 @@
 mod asked;
 mod bench;
 mod bench_generator;
+mod config;
 mod corpus;
 mod device;
+mod doctor;
 mod eval;
 mod generate;
 mod model;
@@ -14,6 +16,8 @@ mod security;
 mod selftest;
 mod serve;
 mod train;
+
+pub use config::parse;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -33,6 +37,8 @@ pub struct Cli {
 enum Command {
     /// Serve the page and live streams to browsers
     Serve(serve::ServeArgs),
+    /// Check whether this machine can serve with these settings, how many listeners, and what would be slow
+    Doctor(doctor::Doctor),
     /// Render a prompt to a WAV file
     Generate(generate::Generate),
     /// List the models in a folder
@@ -58,6 +64,7 @@ impl Cli {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Generate(generate) => generate.run(),
             Command::Models(models) => models.run(),
             Command::Bench(bench) => bench.run(),

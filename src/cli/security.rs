@@ -70,6 +70,11 @@ impl SecurityArgs {
         if keys.open_to_all() && !listen.ip().is_loopback() {
             tracing::warn!(%listen, "whoever reaches this address may use the server: --api-key keeps others out");
         }
+        // A file of settings may name what flags may not name together.
+        ensure!(
+            self.tls_cert.is_some() == self.tls_key.is_some() && !(self.tls_cert.is_some() && self.tls_self_signed),
+            "tls-cert and tls-key go together, and not with tls-self-signed"
+        );
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => Some(Tls::from_files(cert.clone(), key.clone()).context("--tls-cert")?),
             _ if self.tls_self_signed => Some(Tls::self_signed(local_names(listen.ip())).context("--tls-self-signed")?),

@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::model::ModelSpec;
 use twostep::server::{self, App, Limits, Loaded, TokenKey};
 
 /// Serve the page and live streams to browsers.
@@ -20,6 +21,15 @@ pub struct ServeArgs {
     /// Address and port to listen on.
     #[arg(long, env = "TWOSTEP_LISTEN", default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
+    /// TOML file with settings, named as these flags; variables of the environment win over it, and flags over both
+    #[arg(long, env = "TWOSTEP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check all settings and what they name, and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the settings in force as a TOML file, without secrets, and end
+    #[arg(long)]
+    pub print_config: bool,
     #[command(flatten)]
     pub model: ModelArg,
     /// Listeners at once, more are refused; if not given, as many as this machine is measured to serve in time.
@@ -67,10 +77,19 @@ fn seconds(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
 impl ServeArgs {
     /// Loads the model and serves it until Ctrl-C or SIGTERM.
     pub fn run(self) -> anyhow::Result<()> {
+        if self.check_config {
+            self.token_key()?;
+            self.security.security(self.listen)?;
+            let folder = &self.model.model;
+            ModelSpec::read(folder).with_context(|| format!("--model {}", folder.display()))?;
+            eprintln!("The settings are fine");
+            return Ok(());
+        }
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve())
     }
 
-    fn token_key(&self) -> anyhow::Result<TokenKey> {
+    /// The secret that tokens are signed with.
+    pub fn token_key(&self) -> anyhow::Result<TokenKey> {
         let secret = match (&self.token_key, &self.token_key_file) {
             (Some(secret), _) => secret.clone(),
             (None, Some(path)) => {
@@ -84,8 +103,19 @@ impl ServeArgs {
     }
 
     /// Deadlines and bounds.
-    fn limits(&self) -> Limits {
+    pub fn limits(&self) -> Limits {
         self.security.limit(Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() })
+    }
+
+    /// How the device is shared.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            max_listeners: self.max_listeners.map(usize::from),
+            max_renders: self.max_files.into(),
+            max_batch: self.max_batch.into(),
+            lead_seconds: self.lead_seconds,
+            ..EngineConfig::default()
+        }
     }
 
     async fn serve(self) -> anyhow::Result<()> {
@@ -103,14 +133,7 @@ impl ServeArgs {
             vocabulary: Arc::new(model.vocabulary().clone()),
             renderers: vec![ModelRenderer::new(model)],
         };
-        let config = EngineConfig {
-            max_listeners: self.max_listeners.map(usize::from),
-            max_renders: self.max_files.into(),
-            max_batch: self.max_batch.into(),
-            lead_seconds: self.lead_seconds,
-            ..EngineConfig::default()
-        };
-        let mut app = App::new(model, config, limits, token_key)?;
+        let mut app = App::new(model, self.engine(), limits, token_key)?;
         app.security = security;
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");

@@ -48,7 +48,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router, app: Arc<App>) 
             tracing::warn!(%peer, "too many connections");
             continue;
         };
-        let Ok(seat) = quota.enter(peer.ip(), None, app.limits.connections_per_address, usize::MAX) else {
+        // A proxy speaks for many.
+        let most = if app.security.trusts(peer.ip()) { usize::MAX } else { app.limits.connections_per_address };
+        let Ok(seat) = quota.enter(peer.ip(), None, most, usize::MAX) else {
             tracing::debug!(%peer, "too many connections from one address");
             continue;
         };

@@ -43,6 +43,13 @@ pub struct Security {
     pub tickets: Tickets,
 }
 
+impl Security {
+    /// Whether this is the address of a proxy that is believed.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+    }
+}
+
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -115,7 +122,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
 fn admit(app: &App, request: &Request, source: &Source) -> Result<Option<Caller>, Box<Response>> {
     let security = &app.security;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let address = address(peer, request.headers(), &security.trusted_proxies);
+    let address = address(peer, request.headers(), security);
     let Some(address) = address else {
         let refusal = Refusal::whole(ErrorCode::InternalError, "the address of this connection is not known");
         return Err(Box::new(super::http::refuse(StatusCode::INTERNAL_SERVER_ERROR, refusal)));
@@ -159,12 +166,11 @@ fn admit(app: &App, request: &Request, source: &Source) -> Result<Option<Caller>
 }
 
 /// Whose request it is: the last address that is not one of our own proxies.
-fn address(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
-    let trusts = |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
+fn address(peer: Option<IpAddr>, headers: &HeaderMap, security: &Security) -> Option<IpAddr> {
     let mut address = peer?;
     let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let mut chain: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    while trusts(address) {
+    while security.trusts(address) {
         match chain.pop().map(str::parse) {
             Some(Ok(before)) => address = before,
             Some(Err(_)) | None => break,
@@ -271,7 +277,7 @@ mod tests {
 
     #[test]
     fn proxies_are_believed_only_if_they_are_ours() {
-        let trusted: Vec<IpNet> = ["10.0.0.0/8".parse().unwrap()].into();
+        let trusted = Security { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Security::default() };
         let headers = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", HeaderValue::from_static(value));
