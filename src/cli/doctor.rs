@@ -3,12 +3,11 @@
 use std::fmt::Display;
 use std::fs;
 use std::net::TcpListener;
-use std::sync::Arc;
 
 use clap::Args;
 use sha2::{Digest, Sha256};
 use twostep::device::describe;
-use twostep::engine::{Engine, ModelInfo, ModelRenderer, Readiness};
+use twostep::engine::{Engine, EngineConfig, ModelInfo, ModelRenderer, Readiness};
 use twostep::model::Model;
 
 use super::serve::ServeArgs;
@@ -84,8 +83,10 @@ impl Doctor {
             Ok(security) => {
                 let keys =
                     if security.keys.open_to_all() { "no API key: open to whoever reaches it" } else { "API keys" };
+                let exposed = security.keys.open_to_all() && !self.serve.listen.ip().is_loopback();
                 let tls = if security.tls.is_some() { "TLS" } else { "no TLS" };
-                report.say(Verdict::Fine, "settings", format!("{keys}; {tls}"));
+                let limit = if exposed { ": --api-key keeps others out" } else { "" };
+                report.say(Verdict::Fine, "settings", format!("{keys}; {tls}{limit}"));
             }
             Err(error) => report.say(Verdict::Bad, "settings", format!("{error:#}")),
         }
@@ -143,18 +144,23 @@ impl Doctor {
     fn capacity(&self, model: Model, report: &mut Report) -> anyhow::Result<()> {
         let info = ModelInfo::of(&model);
         let seconds = info.chunk_samples as f64 / f64::from(info.sample_rate);
-        let engine = Engine::start(vec![ModelRenderer::new(model)], &info, self.serve.engine())?;
+        // What is measured, whatever is asked for.
+        let config = EngineConfig { max_listeners: None, ..self.serve.engine() };
+        let engine = Engine::start(vec![ModelRenderer::new(model)], &info, config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let engine = Arc::new(engine);
         match runtime.block_on(engine.warmed_up()) {
             Readiness::Ready(took) => {
                 let took = took.as_secs_f64();
                 let factor = seconds / took.max(1e-9);
                 let chunk = format!("{seconds:.3} s of sound in {:.1} ms: {factor:.1} times real time", 1000.0 * took);
                 report.say(if factor < 2.0 { Verdict::Slow } else { Verdict::Fine }, "one stream", chunk);
-                match engine.capacity() {
-                    0 => report.say(Verdict::Bad, "capacity", "not even one listener in real time"),
-                    n => report.say(Verdict::Fine, "capacity", format!("{n} listeners at once")),
+                match (engine.capacity(), self.serve.max_listeners.map(usize::from)) {
+                    (0, _) => report.say(Verdict::Bad, "capacity", "not even one listener in real time"),
+                    (n, Some(most)) if most > n => {
+                        let found = format!("{n} listeners in time; --max-listeners {most} promises more");
+                        report.say(Verdict::Slow, "capacity", found);
+                    }
+                    (n, _) => report.say(Verdict::Fine, "capacity", format!("{n} listeners at once")),
                 }
             }
             Readiness::Failed(reason) => report.say(Verdict::Bad, "capacity", reason),

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::fields::{Change, Fields, Refusal};
-use super::server::{ErrorCode, Format};
-use super::{CHANNELS, MAX_EVENT_ID_CHARS, MAX_PROMPT_CHARS, MAX_PROMPTS, MAX_SEED, SAMPLE_RATES};
+use super::server::{ErrorCode, Format, Pcm};
+use super::{CHANNELS, MAX_EVENT_ID_CHARS, MAX_PROMPT_CHARS, MAX_PROMPTS, MAX_SEED, OPUS_RATE, SAMPLE_RATES};
 use crate::condition::{Prompt, Scale};
 use crate::engine::Transport;
 
@@ -71,6 +71,14 @@ impl Default for SoundFormat {
 }
 
 impl SoundFormat {
+    /// Output samples per second, of a model with this rate.
+    pub fn rate(&self, model: u32) -> u32 {
+        match self.format {
+            Format::Opus => OPUS_RATE,
+            Format::Pcm(_) => self.sample_rate.unwrap_or(model),
+        }
+    }
+
     /// Reads `sample_rate`, `format` and `channels`.
     pub fn read(fields: &mut Fields) -> Result<Self, Refusal> {
         let sample_rate = match fields.optional::<u64>("sample_rate")? {
@@ -84,10 +92,12 @@ impl SoundFormat {
             }
         };
         let format = match fields.optional::<String>("format")?.as_deref() {
-            None | Some("pcm_s16le") => Format::PcmS16le,
-            Some("pcm_f32le") => Format::PcmF32le,
+            None | Some("pcm_s16le") => Format::Pcm(Pcm::S16le),
+            Some("pcm_f32le") => Format::Pcm(Pcm::F32le),
+            Some("opus") if cfg!(feature = "opus") => Format::Opus,
             Some(other) => {
-                let message = format!("format is pcm_s16le or pcm_f32le here, not {other:?}");
+                let opus = if cfg!(feature = "opus") { " or opus" } else { "" };
+                let message = format!("format is pcm_s16le, pcm_f32le{opus} here, not {other:?}");
                 return Err(Refusal::of("format", ErrorCode::NotSupported, message));
             }
         };
@@ -99,6 +109,10 @@ impl SoundFormat {
                 return Err(Refusal::of("channels", ErrorCode::InvalidValue, message));
             }
         };
+        if format == Format::Opus && sample_rate.is_some_and(|rate| rate != OPUS_RATE) {
+            let message = format!("sample_rate is {OPUS_RATE} for Opus");
+            return Err(Refusal::of("sample_rate", ErrorCode::InvalidValue, message));
+        }
         Ok(Self { sample_rate, format, channels })
     }
 }

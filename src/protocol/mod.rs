@@ -30,6 +30,8 @@ pub const MAX_EVENT_ID_CHARS: usize = 128;
 pub const MAX_EVENTS: usize = 10_000;
 /// The largest seed: the largest integer that JavaScript's numbers hold exactly.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
+/// The sample rate of Opus, in Hz.
+pub const OPUS_RATE: u32 = 48_000;
 /// Output sample rates on offer, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=96_000;
 

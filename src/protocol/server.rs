@@ -1,6 +1,6 @@
 //! What the server says: JSON events and error bodies.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::condition::Prompt;
 use crate::engine::{ControlInfo, ControlRange, ControlValue};
@@ -105,8 +105,11 @@ pub struct SessionCreated {
     pub sample_rate: u32,
     /// Channels of audio frames.
     pub channels: u8,
-    /// `pcm_s16le` or `pcm_f32le`.
+    /// `pcm_s16le`, `pcm_f32le` or `opus`.
     pub format: Format,
+    /// Of Opus: decoded samples to be dropped at the beginning and after each frame with the replace flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_skip: Option<u32>,
     /// Output samples of one chunk, the most that is made at once.
     pub chunk_samples: u64,
     /// Output samples of a latent frame, the grid on which controls take effect.
@@ -126,22 +129,53 @@ pub struct SessionCreated {
 }
 
 /// Encoding of audio frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Signed 16-bit, little-endian.
-    #[default]
-    PcmS16le,
-    /// 32-bit float, little-endian.
-    PcmF32le,
+    /// Samples as they are.
+    Pcm(Pcm),
+    /// Opus packets of 20 ms; only where the server is built with it.
+    Opus,
 }
 
 impl Format {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pcm(Pcm::S16le) => "pcm_s16le",
+            Self::Pcm(Pcm::F32le) => "pcm_f32le",
+            Self::Opus => "opus",
+        }
+    }
+}
+
+impl Serialize for Format {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self::Pcm(Pcm::default())
+    }
+}
+
+/// Encoding of samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pcm {
+    /// Signed 16-bit, little-endian.
+    #[default]
+    S16le,
+    /// 32-bit float, little-endian.
+    F32le,
+}
+
+impl Pcm {
     /// Bytes of one sample of one channel.
     pub fn sample_bytes(self) -> usize {
         match self {
-            Self::PcmS16le => 2,
-            Self::PcmF32le => 4,
+            Self::S16le => 2,
+            Self::F32le => 4,
         }
     }
 }

@@ -8,13 +8,15 @@ use super::steering::Steering;
 use crate::condition::{Condition, Prompt};
 use crate::protocol::client::{ConfigChange, SoundFormat, check_text, prompts};
 use crate::protocol::fields::{Fields, Refusal};
-use crate::protocol::server::{ErrorCode, ServerMessage};
+use crate::protocol::server::{ErrorCode, Format, Pcm, ServerMessage};
 
 /// A sound to be made, checked.
 pub(super) struct Asked {
     pub(super) condition: Condition,
     pub(super) seed: u64,
     pub(super) sound: SoundFormat,
+    /// The encoding of its samples.
+    pub(super) pcm: Pcm,
     /// What is not as asked.
     pub(super) warnings: Vec<String>,
 }
@@ -41,6 +43,10 @@ impl Asked {
             (None, None) => return Err(fields.missing("prompt")),
         };
         let sound = SoundFormat::read(&mut fields)?;
+        let Format::Pcm(pcm) = sound.format else {
+            let message = "format is pcm_s16le or pcm_f32le for a WAV file";
+            return Err(Refusal::of("format", ErrorCode::NotSupported, message));
+        };
         let config = ConfigChange::read(&mut fields)?;
         fields.finish()?;
         let mut steering = Steering::new(&app.info, &app.vocabulary, u64::from(rand::random::<u32>()));
@@ -58,12 +64,12 @@ impl Asked {
             }
         }
         let condition = steering.set_prompts(judged.prompts, path)?;
-        Ok(Self { condition, seed: steering.seed(), sound, warnings })
+        Ok(Self { condition, seed: steering.seed(), sound, pcm, warnings })
     }
 
     /// The model's rate, and the one asked for.
     pub(super) fn rates(&self, app: &App) -> Rates {
-        Rates { model: app.info.sample_rate, output: self.sound.sample_rate.unwrap_or(app.info.sample_rate) }
+        Rates { model: app.info.sample_rate, output: self.sound.rate(app.info.sample_rate) }
     }
 }
 

@@ -20,9 +20,8 @@ use super::quota::Seat;
 use super::rate::{Rates, Resampling};
 use crate::audio::WavLayout;
 use crate::engine::{Change, Pace, StreamControl, StreamEvent, StreamOutput, Transport};
-use crate::protocol::client::SoundFormat;
 use crate::protocol::fields::{Fields, Refusal};
-use crate::protocol::server::{ErrorCode, Format};
+use crate::protocol::server::{ErrorCode, Pcm};
 
 /// The seed in force, which makes the same file again.
 const SEED: HeaderName = HeaderName::from_static("x-twostep-seed");
@@ -46,9 +45,9 @@ pub(super) async fn generate(State(app): State<Arc<App>>, caller: Caller, Posted
         let condition = Some(asked.condition.clone());
         let (control, output) = admission.open(asked.seed, condition).await.map_err(io::Error::other)?;
         control.apply(play, None).await.map_err(io::Error::other)?;
-        let sound = asked.sound;
+        let (pcm, channels) = (asked.pcm, asked.sound.channels);
         let mut render =
-            Render { app: Arc::clone(&app), control, output, resampling, sound, left: samples, _seat: seat };
+            Render { app: Arc::clone(&app), control, output, resampling, pcm, channels, left: samples, _seat: seat };
         let first = render.next().await?;
         Ok::<_, io::Error>((first, render))
     };
@@ -63,9 +62,9 @@ pub(super) async fn generate(State(app): State<Arc<App>>, caller: Caller, Posted
     // A task of its own, because a body is not polled while its client does not read, and then nothing would time out.
     let (parts, mut queue) = mpsc::channel(1);
     app.sessions.spawn(render.pump(first, parts));
-    let layout = wav_layout(asked.sound, rates);
+    let layout = wav_layout(&asked, rates);
     let header = layout.header(Some(samples));
-    let sample_bytes = asked.sound.format.sample_bytes() as u64 * u64::from(asked.sound.channels);
+    let sample_bytes = asked.pcm.sample_bytes() as u64 * u64::from(asked.sound.channels);
     let length = header.len() as u64 + sample_bytes * samples;
     let header = futures::stream::once(async { Ok(Bytes::from(header)) });
     let parts = futures::stream::poll_fn(move |context| queue.poll_recv(context));
@@ -94,10 +93,10 @@ fn request(app: &App, body: &[u8]) -> Result<(Asked, u64), Refusal> {
     Ok((asked, samples))
 }
 
-/// How a WAV file holds sound of this format.
-pub(super) fn wav_layout(sound: SoundFormat, rates: Rates) -> WavLayout {
-    let float = sound.format == Format::PcmF32le;
-    WavLayout { sample_rate: rates.output, channels: u16::from(sound.channels), float }
+/// How a WAV file holds what is asked for.
+pub(super) fn wav_layout(asked: &Asked, rates: Rates) -> WavLayout {
+    let float = asked.pcm == Pcm::F32le;
+    WavLayout { sample_rate: rates.output, channels: u16::from(asked.sound.channels), float }
 }
 
 /// Tells of the seed in force, and of what is not as asked.
@@ -114,7 +113,8 @@ struct Render {
     control: StreamControl,
     output: StreamOutput,
     resampling: Resampling,
-    sound: SoundFormat,
+    pcm: Pcm,
+    channels: u8,
     /// Output samples still to come.
     left: u64,
     _seat: Seat,
@@ -132,7 +132,7 @@ impl Render {
                     let (_, pcm) = self.resampling.step(pcm);
                     let samples = self.left.min(pcm.len() as u64);
                     self.left -= samples;
-                    return Ok(pcm_bytes(&pcm, 0..samples as usize, self.sound.format, self.sound.channels));
+                    return Ok(pcm_bytes(&pcm, 0..samples as usize, self.pcm, self.channels));
                 }
                 Some(StreamEvent::Applied { .. }) => {}
                 Some(StreamEvent::Failed(error)) => return Err(io::Error::other(error)),

@@ -24,9 +24,8 @@ use super::paced::{Due, Paced};
 use super::quota::Seat;
 use super::rate::Resampling;
 use crate::engine::{Change, Pace, Transport};
-use crate::protocol::client::SoundFormat;
 use crate::protocol::fields::Refusal;
-use crate::protocol::server::ErrorCode;
+use crate::protocol::server::{ErrorCode, Pcm};
 
 /// Sound sent ahead of real time, for the player to fill its buffer with.
 const LEAD: Duration = Duration::from_secs(2);
@@ -59,7 +58,14 @@ pub(super) async fn listen(
         control.apply(play, None).await.map_err(|error| error.to_string())?;
         let mut paced = Paced::new(control, output, rates.model, LEAD);
         paced.play();
-        Ok::<_, String>(Wav { app: Arc::clone(&app), paced, resampling, sound: asked.sound, _seat: seat })
+        Ok::<_, String>(Wav {
+            app: Arc::clone(&app),
+            paced,
+            resampling,
+            pcm: asked.pcm,
+            channels: asked.sound.channels,
+            _seat: seat,
+        })
     };
     let wav = match opened.await {
         Ok(wav) => wav,
@@ -70,7 +76,7 @@ pub(super) async fn listen(
     };
     let (parts, mut queue) = mpsc::channel(1);
     app.sessions.spawn(wav.pump(parts));
-    let header = Bytes::from(wav_layout(asked.sound, rates).header(None));
+    let header = Bytes::from(wav_layout(&asked, rates).header(None));
     let header = futures::stream::once(async { Ok(header) });
     let parts = futures::stream::poll_fn(move |context| queue.poll_recv(context));
     respond(&app, &asked, Body::from_stream(header.chain(parts)))
@@ -95,7 +101,8 @@ struct Wav {
     app: Arc<App>,
     paced: Paced,
     resampling: Resampling,
-    sound: SoundFormat,
+    pcm: Pcm,
+    channels: u8,
     _seat: Seat,
 }
 
@@ -114,7 +121,7 @@ impl Wav {
                 Ok(Due::Applied(_)) => continue,
                 Ok(Due::Sound(_, pcm)) => {
                     let (_, pcm) = self.resampling.step(&pcm);
-                    Ok(pcm_bytes(&pcm, 0..pcm.len(), self.sound.format, self.sound.channels))
+                    Ok(pcm_bytes(&pcm, 0..pcm.len(), self.pcm, self.channels))
                 }
                 Err(reason) => {
                     self.app.metrics.server_error();

@@ -32,6 +32,8 @@ mod listening;
 mod lyria;
 pub mod metrics;
 mod native;
+#[cfg(feature = "opus")]
+mod opus;
 pub mod origin;
 pub mod output;
 mod paced;

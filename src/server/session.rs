@@ -44,8 +44,8 @@ pub(super) struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    /// The answer to `session.start`, of a stream that begins at this output sample.
-    pub(super) fn created(&self, app: &App, first_sample: u64) -> SessionCreated {
+    /// The answer to `session.start`, of a stream that this encoder begins.
+    pub(super) fn created(&self, app: &App, encoder: &Encoder) -> SessionCreated {
         let rates = self.rates;
         SessionCreated {
             session_id: self.id.to_owned(),
@@ -53,9 +53,10 @@ impl Terms<'_> {
             sample_rate: rates.output,
             channels: self.sound.channels,
             format: self.sound.format,
+            pre_skip: encoder.pre_skip(),
             chunk_samples: rates.to_output(app.info.chunk_samples as u64),
             grid_samples: rates.to_output(app.engine.grid().frame_samples),
-            first_sample,
+            first_sample: encoder.wanted(),
             lead_samples: rates.to_output(app.engine.lead_samples()),
             spectrogram_rows: if self.spectrogram { COLUMN_ROWS } else { 0 },
             seed: self.seed,
@@ -113,8 +114,7 @@ impl<'a> Session<'a> {
             steering.resume(checkpoint.condition.clone(), checkpoint.seed);
         }
         steering.set_config(start.config, "config.").map_err(|refusal| refused(close::INVALID, refusal))?;
-        let rates =
-            Rates { model: app.info.sample_rate, output: start.sound.sample_rate.unwrap_or(app.info.sample_rate) };
+        let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
         let first_sample = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sample);
         let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
         let resampling = Resampling::new(rates, first_sample, revocable).map_err(|error| {
@@ -130,7 +130,9 @@ impl<'a> Session<'a> {
         }
         let (sound, spectrogram) = (start.sound, start.spectrogram);
         let terms = Terms { id, sound, rates, spectrogram, seed: steering.seed() };
-        let created = terms.created(app, resampling.wanted());
+        let encoder = Encoder::new(resampling, sound, spectrogram, revocable);
+        let encoder = encoder.map_err(|error| Ending::failure(error.to_string()))?;
+        let created = terms.created(app, &encoder);
         greetings.insert(0, ServerMessage::Created(Box::new(created)));
         let stopped = |_| Ending::failure("the engine has stopped");
         let (control, output) = match checkpoint {
@@ -151,7 +153,6 @@ impl<'a> Session<'a> {
         let began = Instant::now();
         let sent = rates.to_output(first_sample).max(start.played.unwrap_or(0));
         let listening = Listening { app, control, steering, rates, began };
-        let encoder = Encoder::new(resampling, sound.format, sound.channels, spectrogram);
         let speaking = Speaking { app, output, encoder, began, token: TokenClock::default() };
         Ok(Self { listening, speaking, greetings, sent })
     }

@@ -179,3 +179,35 @@ async fn any_rate_one_channel_and_floats() {
     }
     server.stop().await;
 }
+
+/// Opus is offered by servers that are built with it, and refused by name by the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn opus_where_there_is_any() {
+    let server = Server::start(model(), fast(), brief()).await;
+    let start = json!({ "format": "opus", "prompts": [{ "text": "rain" }] });
+    if cfg!(not(feature = "opus")) {
+        let mut client = Client::connect(&server).await;
+        client.send(json!({ "type": "session.start", "format": "opus" })).await;
+        let (error, code) = client.end().await;
+        let error = error.unwrap();
+        assert_eq!((&error["code"], &error["param"], code), (&json!("not_supported"), &json!("format"), Some(1007)));
+        server.stop().await;
+        return;
+    }
+    let mut client = Client::start(&server, start).await;
+    assert_eq!((&client.created["format"], &client.created["sample_rate"]), (&json!("opus"), &json!(48_000)));
+    assert!(client.created["pre_skip"].as_u64().unwrap() > 0);
+    client.playback("PLAY").await;
+    client.listen(96_000).await;
+    let first = client.first_frame.take().unwrap();
+    assert_eq!((first.header.payload as u8, first.header.samples, first.header.channels), (2, 960, 2));
+    let rate = client.pcm.len() as f64 * 8.0 / (client.samples as f64 / 48_000.0);
+    assert!((20_000.0..200_000.0).contains(&rate), "{rate:.0} bit/s");
+    // A replacement begins some way before the change, with the same sound.
+    client.send(json!({ "type": "prompts.set", "prompts": [{ "text": "bells" }] })).await;
+    let at_sample = client.event("applied").await["at_sample"].as_u64().unwrap();
+    let replaced = client.replacement().await;
+    assert!(replaced <= at_sample && at_sample - replaced <= 3840, "{replaced} for {at_sample}");
+    client.close().await;
+    server.stop().await;
+}

@@ -310,6 +310,20 @@ impl Client {
         self.pcm.extend_from_slice(&heard.payload);
     }
 
+    /// Where the next frame begins that takes the place of others, whatever it is.
+    pub async fn replacement(&mut self) -> u64 {
+        loop {
+            if let Some(Ok(Message::Binary(bytes))) = timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                let (header, _) = FrameHeader::decode(&bytes).unwrap();
+                (self.seq, self.epoch) = (header.seq + 1, header.epoch);
+                self.samples = header.first_sample + u64::from(header.samples);
+                if header.flags & REPLACE != 0 {
+                    return header.first_sample;
+                }
+            }
+        }
+    }
+
     /// Waits for a JSON event of this type; frames on the way are collected, other events kept.
     pub async fn event(&mut self, kind: &str) -> Value {
         if let Some(i) = self.events.iter().position(|event| event["type"] == kind) {

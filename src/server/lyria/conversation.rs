@@ -17,7 +17,7 @@ use crate::condition::Prompt;
 use crate::engine::{Admission, Change, Transport};
 use crate::protocol::close;
 use crate::protocol::fields::Refusal;
-use crate::protocol::server::{self, ErrorCode, Format};
+use crate::protocol::server::{self, ErrorCode, Pcm};
 use crate::server::App;
 use crate::server::guard::Place;
 use crate::server::output::pcm_bytes;
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
                         let source = self.source_of(first);
                         let (_, pcm) = self.resampling.step(&pcm);
                         if !pcm.is_empty() {
-                            let bytes = pcm_bytes(&pcm, 0..pcm.len(), Format::PcmS16le, 2);
+                            let bytes = pcm_bytes(&pcm, 0..pcm.len(), Pcm::S16le, 2);
                             outgoing.tell(&ServerMessage::audio(&bytes, &source)).await?;
                         }
                     }

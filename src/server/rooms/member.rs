@@ -96,17 +96,17 @@ impl<'a> Visit<'a> {
         outgoing: &mut Outgoing,
     ) -> Result<Self, Ending> {
         let host = check(app, room, &start).map_err(|(code, refusal)| Ending::refusal(code, refusal, event_id))?;
-        let rates =
-            Rates { model: app.info.sample_rate, output: start.sound.sample_rate.unwrap_or(app.info.sample_rate) };
+        let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
         let seed = room.steering.lock().await.seed();
         let Arrival { news, recent, first_sample, state } = room.arrive();
         let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
         let resampling =
             Resampling::new(rates, first_sample, revocable).map_err(|error| Ending::failure(error.to_string()))?;
         let terms = Terms { id, sound: start.sound, rates, spectrogram: start.spectrogram, seed };
-        let first = resampling.wanted();
-        outgoing.tell(&ServerMessage::Created(Box::new(terms.created(app, first)))).await?;
-        let encoder = Encoder::new(resampling, start.sound.format, start.sound.channels, start.spectrogram);
+        let encoder = Encoder::new(resampling, start.sound, start.spectrogram, revocable)
+            .map_err(|error| Ending::failure(error.to_string()))?;
+        let first = encoder.wanted();
+        outgoing.tell(&ServerMessage::Created(Box::new(terms.created(app, &encoder)))).await?;
         let mut visit = Self { app, room, number: rand::random(), host, encoder, news, sent: first };
         visit.state(first_sample, &state, outgoing).await?;
         for rendered in recent {
