@@ -3,8 +3,6 @@
 
 mod cli;
 
-use clap::Parser;
-
 /// The networks allocate and free large buffers all the time; the system's allocator would map and unmap each.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,5 +14,5 @@ fn main() -> anyhow::Result<()> {
         // SAFETY: no other thread exists yet.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
-    cli::Cli::parse().run()
+    cli::parse()?.run()
 }

@@ -11,7 +11,16 @@ import { Twostep, UnavailableError } from "./twostep.js";
 const at = (id) => document.getElementById(id);
 const [play, stop, reset, record] = ["play", "stop", "reset", "record"].map(at);
 
-const twostep = new Twostep();
+/** An API key may stand behind the page's address, as `#key=...`, which browsers keep to themselves. */
+const key = new URLSearchParams(location.hash.slice(1)).get("key");
+const headers = key ? { authorization: `Bearer ${key}` } : {};
+const twostep = new Twostep({ token: key ? fetchToken : undefined });
+
+async function fetchToken() {
+  const answer = await fetch(new URL("v1/tokens", document.baseURI), { method: "POST", headers });
+  if (!answer.ok) throw new Error("The server does not take this API key.");
+  return (await answer.json()).token;
+}
 const toasts = new Toasts(at("toasts"));
 const figures = new Figures(at("figures"));
 const spectrogram = new Spectrogram(at("waterfall"));
@@ -180,13 +189,15 @@ if (missing) {
   invite("No sound here.", missing);
   play.disabled = true;
 }
+let wrong = "The server does not answer. Is it running?";
 try {
-  const answer = await fetch(new URL("v1/models", document.baseURI));
+  const answer = await fetch(new URL("v1/models", document.baseURI), { headers });
+  if (answer.status === 401) wrong = "It wants an API key: put #key= and the key behind the page's address.";
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   const { models: [model] } = await answer.json();
   document.querySelector("[data-model]").textContent = model.name;
   prompts.ideas = model.prompts;
   showControls(model.controls);
 } catch {
-  invite("No sound yet.", "The server does not answer. Is it running?");
+  invite("No sound yet.", wrong);
 }

@@ -5,6 +5,8 @@
 
 /** The WebSocket subprotocol. */
 export const SUBPROTOCOL = "twostep.v1";
+/** Before a browser token that is offered as a subprotocol. */
+export const TOKEN_SUBPROTOCOL = "twostep.token.";
 /** Bytes of a frame's header. */
 export const HEADER_BYTES = 24;
 /** The version in a frame's first byte. */

@@ -2,7 +2,7 @@
  * The socket, off the page's thread so that a busy page cannot starve the ears: samples go straight to the audio
  * thread, JSON and spectrogram columns to the page, and what was heard back to the server.
  *
- * In: `{type: "connect", url, start, player}`, `{type: "send", message}`, `{type: "close"}`.
+ * In: `{type: "connect", url, start, token, player}`, `{type: "send", message}`, `{type: "close"}`.
  * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on, at_sample}`,
  * `{type: "fault", message}`, `{type: "closed", code, reason, opened}`.
  *
@@ -10,7 +10,7 @@
  * is heard.
  */
 
-import { Flag, Payload, SUBPROTOCOL, decodeFrame, decodePcm } from "./protocol.js";
+import { Flag, Payload, SUBPROTOCOL, TOKEN_SUBPROTOCOL, decodeFrame, decodePcm } from "./protocol.js";
 
 /** How long the server may take to answer the first message. */
 const CREATED_DEADLINE_MS = 15_000;
@@ -33,14 +33,14 @@ self.onmessage = ({ data }) => {
   else if (data.type === "close") socket?.close(1000);
 };
 
-function connect({ url, start, player: port }) {
+function connect({ url, start, token, player: port }) {
   player = port;
   resumed = start.resume_token !== undefined;
   acknowledged = start.played ?? 0;
   told = resumed ? null : 0;
   player.onmessage = ({ data }) => acknowledge(data);
   try {
-    socket = new WebSocket(url, SUBPROTOCOL);
+    socket = new WebSocket(url, token ? [SUBPROTOCOL, TOKEN_SUBPROTOCOL + token] : SUBPROTOCOL);
   } catch (error) {
     postMessage({ type: "closed", code: 1006, reason: error.message, opened: false });
     return;

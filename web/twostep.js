@@ -132,6 +132,8 @@ export class Twostep extends EventTarget {
   #lastError = null;
   /** Where the stream stood, signed by the server; what a session can be resumed with. */
   #token = null;
+  /** Fetches what a connection needs to be let in, where anything is needed. */
+  #authorize;
   /** The attempt to go on elsewhere, if one is under way: `{since, attempt, timer}`. */
   #resuming = null;
   /** The connection that is opened while the old one still sounds. */
@@ -147,9 +149,13 @@ export class Twostep extends EventTarget {
    * @param {string} [options.model] default: the server's
    * @param {"pcm_s16le" | "pcm_f32le"} [options.format]
    * @param {boolean} [options.spectrogram] whether `columns` are wanted
+   * @param {() => Promise<string>} [options.token] fetches a token from `POST /v1/tokens`, by way of a server of yours that
+   *   has the API key; called before each connection, because a token is good once
    */
-  constructor({ url = new URL("v1/stream", import.meta.url), model, format = "pcm_s16le", spectrogram = true } = {}) {
+  constructor(options = {}) {
+    const { url = new URL("v1/stream", import.meta.url), model, format = "pcm_s16le", spectrogram = true, token } = options;
     super();
+    this.#authorize = token;
     this.#url = new URL(url, import.meta.url);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#options = { model, format, spectrogram };
@@ -342,7 +348,17 @@ export class Twostep extends EventTarget {
       this.#pending.set(event_id, { kind: "resume", at: performance.now(), messages: this.#wishes() });
     }
     this.#lastError = null;
-    worker.postMessage({ type: "connect", url: this.#url.href, start, player: port2 }, [port2]);
+    const connect = (token) =>
+      worker.postMessage({ type: "connect", url: this.#url.href, start, token, player: port2 }, [port2]);
+    if (this.#authorize) {
+      const refused = ({ message }) => {
+        this.#lastError = { message };
+        this.#closed(worker, { code: 1008, reason: message, opened: false });
+      };
+      this.#authorize().then(connect, refused);
+    } else {
+      connect();
+    }
     if (this.#worker) this.#successor = worker;
     else this.#worker = worker;
     return new Promise((resolve, reject) => {
@@ -512,7 +528,9 @@ export class Twostep extends EventTarget {
     const url = new URL("capacity", this.#url);
     url.protocol = url.protocol.replace("ws", "http");
     try {
-      const { ready, listeners, max_listeners } = await (await fetch(url, { cache: "no-store" })).json();
+      const answer = await fetch(url, { cache: "no-store" });
+      if (answer.status === 401) return "The server wants an API key, or a token that was made with one.";
+      const { ready, listeners, max_listeners } = await answer.json();
       if (!ready) return "The server is not ready yet: it is warming up or shutting down. Try again in a moment.";
       if (listeners >= max_listeners) return `The server is full (${listeners} listeners). Try again in a moment.`;
       return `The server did not open a stream. ${closeWords(code)}`;

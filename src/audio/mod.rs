@@ -19,7 +19,7 @@ pub use error::AudioError;
 pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
 pub use vocoder::{Vocoder, VocoderMemory};
-pub use wav::{WavWriter, pcm16, read_wav, wav_header};
+pub use wav::{WavLayout, WavWriter, pcm16, read_wav};
 
 /// Samples per second of everything the models hear and make.
 pub const SAMPLE_RATE: u32 = 48_000;

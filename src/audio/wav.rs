@@ -8,7 +8,7 @@ use hound::{SampleFormat, WavReader, WavSpec};
 
 use super::{AudioError, Stereo};
 
-/// Bytes that one stereo sample takes in a 16-bit file.
+/// Bytes that one stereo sample takes in a file that is written.
 const FRAME_BYTES: u64 = 4;
 /// Bytes of sound that a file can hold: its lengths are 32-bit and count the header too.
 const MAX_BYTES: u64 = u32::MAX as u64 - 64;
@@ -24,17 +24,34 @@ fn spec(sample_rate: u32) -> WavSpec {
     WavSpec { channels: 2, sample_rate, bits_per_sample: 16, sample_format: SampleFormat::Int }
 }
 
-/// The header of a 16-bit stereo file of so many samples a channel. `None`, or more than a file can hold, gives the
-/// header of a sound without end, with the greatest lengths there are: for streaming over HTTP.
-pub fn wav_header(sample_rate: u32, samples: Option<u64>) -> Vec<u8> {
-    let mut header = spec(sample_rate).into_header_for_infinite_file();
-    let bytes = samples.and_then(|n| n.checked_mul(FRAME_BYTES)).filter(|&n| n <= MAX_BYTES);
-    if let Some(bytes) = bytes {
-        let (riff, data) = (bytes + header.len() as u64 - 8, header.len() - 4);
-        header[4..8].copy_from_slice(&(riff as u32).to_le_bytes());
-        header[data..].copy_from_slice(&(bytes as u32).to_le_bytes());
+/// How a file streamed over a network holds its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WavLayout {
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// 1 or 2.
+    pub channels: u16,
+    /// 32-bit floats instead of 16-bit integers.
+    pub float: bool,
+}
+
+impl WavLayout {
+    /// The header of a file of so many samples a channel. `None`, or more than a file can hold, gives the header of a
+    /// sound without end, with the greatest lengths there are: for streaming over HTTP.
+    pub fn header(self, samples: Option<u64>) -> Vec<u8> {
+        let Self { sample_rate, channels, float } = self;
+        let (bits_per_sample, sample_format) = if float { (32, SampleFormat::Float) } else { (16, SampleFormat::Int) };
+        let spec = WavSpec { channels, sample_rate, bits_per_sample, sample_format };
+        let mut header = spec.into_header_for_infinite_file();
+        let frame = u64::from(channels) * u64::from(bits_per_sample / 8);
+        let bytes = samples.and_then(|n| n.checked_mul(frame)).filter(|&n| n <= MAX_BYTES);
+        if let Some(bytes) = bytes {
+            let (riff, data) = (bytes + header.len() as u64 - 8, header.len() - 4);
+            header[4..8].copy_from_slice(&(riff as u32).to_le_bytes());
+            header[data..].copy_from_slice(&(bytes as u32).to_le_bytes());
+        }
+        header
     }
-    header
 }
 
 /// Writes a 16-bit stereo file as the sound comes.
@@ -124,10 +141,27 @@ mod tests {
             assert!((a.clamp(-1.0, 32_767.0 / 32_768.0) - b).abs() <= 0.5 / 32_768.0);
         }
         let bytes = std::fs::read(&path).unwrap();
-        assert_eq!(&bytes[..44], wav_header(44_100, Some(1000)));
+        let layout = WavLayout { sample_rate: 44_100, channels: 2, float: false };
+        assert_eq!(&bytes[..44], layout.header(Some(1000)));
         assert_eq!(bytes.len(), 44 + 4000);
-        assert_eq!(wav_header(44_100, None).len(), 44);
-        assert_eq!(wav_header(44_100, Some(u64::MAX)), wav_header(44_100, None));
+        assert_eq!(layout.header(None).len(), 44);
+        assert_eq!(layout.header(Some(u64::MAX)), layout.header(None));
+    }
+
+    #[test]
+    fn every_layout_is_read_back() {
+        for (channels, float) in [(1, false), (2, false), (1, true), (2, true)] {
+            let layout = WavLayout { sample_rate: 22_050, channels, float };
+            let sample_bytes = if float { 4 } else { 2 };
+            let mut bytes = layout.header(Some(10));
+            bytes.resize(bytes.len() + 10 * usize::from(channels) * sample_bytes, 0);
+            let reader = WavReader::new(bytes.as_slice()).unwrap();
+            let spec = reader.spec();
+            assert_eq!((spec.channels, spec.sample_rate, reader.duration()), (channels, 22_050, 10));
+            assert_eq!(spec.sample_format == SampleFormat::Float, float);
+            let endless = layout.header(None);
+            assert_eq!((&endless[4..8], &endless[endless.len() - 4..]), (&[0xff; 4][..], &[0xff; 4][..]));
+        }
     }
 
     #[test]
@@ -164,7 +198,7 @@ mod tests {
         assert!(read_wav(&path).unwrap_err().to_string().contains("broken.wav"));
         std::fs::write(&path, b"RIFFnonsense").unwrap();
         assert!(read_wav(&path).unwrap_err().to_string().contains("broken.wav"));
-        let mut cut = wav_header(48_000, Some(100));
+        let mut cut = WavLayout { sample_rate: 48_000, channels: 2, float: false }.header(Some(100));
         cut.extend([0; 50]);
         std::fs::write(&path, cut).unwrap();
         assert!(read_wav(&path).unwrap_err().to_string().contains("broken.wav"));

@@ -4,16 +4,21 @@ mod asked;
 mod bench;
 mod bench_generator;
 mod bench_load;
+mod config;
 mod corpus;
 mod device;
+mod doctor;
 mod eval;
 mod generate;
 mod model;
 mod models;
 mod picture;
+mod security;
 mod selftest;
 mod serve;
 mod train;
+
+pub use config::parse;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -49,6 +54,8 @@ enum LogFormat {
 enum Command {
     /// Serve the page and live streams to browsers
     Serve(serve::ServeArgs),
+    /// Check whether this machine can serve with these settings, how many listeners, and what would be slow
+    Doctor(doctor::Doctor),
     /// Render a prompt to a WAV file
     Generate(generate::Generate),
     /// List the models in a folder
@@ -80,6 +87,7 @@ impl Cli {
         self.fault.iter().for_each(|fault| fault.arm());
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Generate(generate) => generate.run(),
             Command::Models(models) => models.run(),
             Command::Bench(bench) => bench.run(),

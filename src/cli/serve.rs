@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::ModelArg;
+use super::security::SecurityArgs;
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::model::ModelSpec;
 use twostep::server::{self, App, Limits, Loaded, TokenKey};
 
 /// Serve the page and live streams to browsers.
@@ -19,6 +21,15 @@ pub struct ServeArgs {
     /// Address and port to listen on.
     #[arg(long, env = "TWOSTEP_LISTEN", default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
+    /// TOML file with settings, named as these flags; variables of the environment win over it, and flags over both
+    #[arg(long, env = "TWOSTEP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check all settings and what they name, and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the settings in force as a TOML file, without secrets, and end
+    #[arg(long)]
+    pub print_config: bool,
     #[command(flatten)]
     pub model: ModelArg,
     /// Listeners at once, more are refused; if not given, as many as this machine is measured to serve in time.
@@ -36,13 +47,15 @@ pub struct ServeArgs {
     /// Never make sound with fewer steps than asked for, even if it comes too late for that.
     #[arg(long, env = "TWOSTEP_KEEP_QUALITY")]
     pub keep_quality: bool,
-    /// Secret that resume tokens are signed with, the same on all servers that are to take over each other's listeners; if
+    /// Secret that resume and browser tokens are signed with, the same on all servers that are to take over each other's listeners; if
     /// none is given, tokens are good for this process only.
     #[arg(long, env = "TWOSTEP_TOKEN_KEY", hide_env_values = true)]
     pub token_key: Option<String>,
     /// File with that secret.
     #[arg(long, env = "TWOSTEP_TOKEN_KEY_FILE", conflicts_with = "token_key")]
     pub token_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub security: SecurityArgs,
     /// Seconds that listeners have, at a shutdown, to go on at another server.
     #[arg(long, env = "TWOSTEP_DRAIN_SECONDS", default_value_t = 20.0, value_parser = drain)]
     pub drain_seconds: f32,
@@ -67,10 +80,19 @@ fn seconds(text: &str, range: RangeInclusive<f32>) -> Result<f32, String> {
 impl ServeArgs {
     /// Loads the model and serves it until Ctrl-C or SIGTERM.
     pub fn run(self) -> anyhow::Result<()> {
+        if self.check_config {
+            self.token_key()?;
+            self.security.security(self.listen)?;
+            let folder = &self.model.model;
+            ModelSpec::read(folder).with_context(|| format!("--model {}", folder.display()))?;
+            eprintln!("The settings are fine");
+            return Ok(());
+        }
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve())
     }
 
-    fn token_key(&self) -> anyhow::Result<TokenKey> {
+    /// The secret that tokens are signed with.
+    pub fn token_key(&self) -> anyhow::Result<TokenKey> {
         let secret = match (&self.token_key, &self.token_key_file) {
             (Some(secret), _) => secret.clone(),
             (None, Some(path)) => {
@@ -83,7 +105,29 @@ impl ServeArgs {
         Ok(TokenKey::new(secret.as_bytes()))
     }
 
+    /// Deadlines and bounds.
+    pub fn limits(&self) -> Limits {
+        self.security.limit(Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() })
+    }
+
+    /// How the device is shared.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            max_listeners: self.max_listeners.map(usize::from),
+            max_renders: self.max_files.into(),
+            max_batch: self.max_batch.into(),
+            lead_seconds: self.lead_seconds,
+            degrade: !self.keep_quality,
+            ..EngineConfig::default()
+        }
+    }
+
     async fn serve(self) -> anyhow::Result<()> {
+        let (token_key, security, limits) = (self.token_key()?, self.security.security(self.listen)?, self.limits());
+        // Each connection is a file.
+        if let Err(error) = rlimit::increase_nofile_limit(2 * limits.connections as u64) {
+            tracing::warn!(%error, "the limit of open files stays what it is");
+        }
         // Before the model, so that a port in use is told at once.
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
@@ -93,22 +137,20 @@ impl ServeArgs {
             vocabulary: Arc::new(model.vocabulary().clone()),
             renderers: vec![ModelRenderer::new(model)],
         };
-        let config = EngineConfig {
-            max_listeners: self.max_listeners.map(usize::from),
-            max_renders: self.max_files.into(),
-            max_batch: self.max_batch.into(),
-            lead_seconds: self.lead_seconds,
-            degrade: !self.keep_quality,
-            ..EngineConfig::default()
-        };
-        let limits = Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() };
-        let app = App::new(model, config, limits, self.token_key()?)?;
+        let mut app = App::new(model, self.engine(), limits, token_key)?;
+        app.security = security;
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");
         }
         let address = listener.local_addr()?;
         tracing::info!(%address, model = app.info.name, "serving");
-        eprintln!("Listen at http://{address}/");
+        match &app.security.tls {
+            None => eprintln!("Listen at http://{address}/"),
+            Some(tls) => {
+                eprintln!("Listen at https://{address}/");
+                eprintln!("The certificate's SHA-256 fingerprint is {}", tls.fingerprint());
+            }
+        }
         server::run(listener, app, told_to_stop()).await?;
         Ok(())
     }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::fields::{Change, Fields, Refusal};
-use super::server::{ErrorCode, Format};
-use super::{MAX_EVENT_ID_CHARS, MAX_PROMPT_CHARS, MAX_PROMPTS, MAX_SEED, SAMPLE_RATES};
+use super::server::{ErrorCode, Format, Pcm};
+use super::{CHANNELS, MAX_EVENT_ID_CHARS, MAX_PROMPT_CHARS, MAX_PROMPTS, MAX_SEED, OPUS_RATE, SAMPLE_RATES};
 use crate::condition::{Prompt, Scale};
 use crate::engine::Transport;
 
@@ -46,10 +46,8 @@ pub struct Played {
 pub struct SessionStart {
     /// Name of the model; absent: the default one.
     pub model: Option<String>,
-    /// Output samples per second; absent: the model's own.
-    pub sample_rate: Option<u32>,
-    /// Encoding of audio frames.
-    pub format: Format,
+    /// How the sound is wanted.
+    pub sound: SoundFormat,
     /// The mix to begin with.
     pub prompts: Option<Vec<Prompt>>,
     /// Settings to begin with.
@@ -60,6 +58,72 @@ pub struct SessionStart {
     pub resume_token: Option<String>,
     /// How far the listener has heard of that session, in output samples.
     pub played: Option<u64>,
+    /// The secret of a room's host.
+    pub host_key: Option<String>,
+}
+
+/// How sound is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoundFormat {
+    /// Output samples per second; absent: the model's own.
+    pub sample_rate: Option<u32>,
+    /// Encoding of the samples.
+    pub format: Format,
+    /// 2, or 1 for the mean of both.
+    pub channels: u8,
+}
+
+impl Default for SoundFormat {
+    fn default() -> Self {
+        Self { sample_rate: None, format: Format::default(), channels: CHANNELS }
+    }
+}
+
+impl SoundFormat {
+    /// Output samples per second, of a model with this rate.
+    pub fn rate(&self, model: u32) -> u32 {
+        match self.format {
+            Format::Opus => OPUS_RATE,
+            Format::Pcm(_) => self.sample_rate.unwrap_or(model),
+        }
+    }
+
+    /// Reads `sample_rate`, `format` and `channels`.
+    pub fn read(fields: &mut Fields) -> Result<Self, Refusal> {
+        let sample_rate = match fields.optional::<u64>("sample_rate")? {
+            None => None,
+            Some(rate) => {
+                Some(u32::try_from(rate).ok().filter(|rate| SAMPLE_RATES.contains(rate)).ok_or_else(|| {
+                    let message =
+                        format!("sample_rate is between {} and {} Hz", SAMPLE_RATES.start(), SAMPLE_RATES.end());
+                    Refusal::of("sample_rate", ErrorCode::InvalidValue, message)
+                })?)
+            }
+        };
+        let format = match fields.optional::<String>("format")?.as_deref() {
+            None | Some("pcm_s16le") => Format::Pcm(Pcm::S16le),
+            Some("pcm_f32le") => Format::Pcm(Pcm::F32le),
+            Some("opus") if cfg!(feature = "opus") => Format::Opus,
+            Some(other) => {
+                let opus = if cfg!(feature = "opus") { " or opus" } else { "" };
+                let message = format!("format is pcm_s16le, pcm_f32le{opus} here, not {other:?}");
+                return Err(Refusal::of("format", ErrorCode::NotSupported, message));
+            }
+        };
+        let channels = match fields.optional::<u64>("channels")? {
+            None | Some(2) => 2,
+            Some(1) => 1,
+            Some(other) => {
+                let message = format!("channels is 1 or 2, not {other}");
+                return Err(Refusal::of("channels", ErrorCode::InvalidValue, message));
+            }
+        };
+        if format == Format::Opus && sample_rate.is_some_and(|rate| rate != OPUS_RATE) {
+            let message = format!("sample_rate is {OPUS_RATE} for Opus");
+            return Err(Refusal::of("sample_rate", ErrorCode::InvalidValue, message));
+        }
+        Ok(Self { sample_rate, format, channels })
+    }
 }
 
 /// `config.set`: what to do with each setting. Types are checked here, ranges against the model's own.
@@ -163,21 +227,7 @@ pub(super) fn message(mut fields: Fields) -> Result<ClientMessage, Refusal> {
 }
 
 fn session_start(fields: &mut Fields) -> Result<SessionStart, Refusal> {
-    let sample_rate = match fields.optional::<u64>("sample_rate")? {
-        None => None,
-        Some(rate) => Some(u32::try_from(rate).ok().filter(|rate| SAMPLE_RATES.contains(rate)).ok_or_else(|| {
-            let message = format!("sample_rate is between {} and {} Hz", SAMPLE_RATES.start(), SAMPLE_RATES.end());
-            Refusal::of("sample_rate", ErrorCode::InvalidValue, message)
-        })?),
-    };
-    let format = match fields.optional::<String>("format")?.as_deref() {
-        None | Some("pcm_s16le") => Format::PcmS16le,
-        Some("pcm_f32le") => Format::PcmF32le,
-        Some(other) => {
-            let message = format!("format is pcm_s16le or pcm_f32le here, not {other:?}");
-            return Err(Refusal::of("format", ErrorCode::NotSupported, message));
-        }
-    };
+    let sound = SoundFormat::read(fields)?;
     let config = match fields.take("config") {
         None => ConfigChange::default(),
         Some(value) => {
@@ -189,13 +239,13 @@ fn session_start(fields: &mut Fields) -> Result<SessionStart, Refusal> {
     };
     Ok(SessionStart {
         model: fields.optional("model")?,
-        sample_rate,
-        format,
+        sound,
         prompts: prompts(fields, "prompts")?,
         config,
         spectrogram: fields.optional("spectrogram")?.unwrap_or(false),
         resume_token: fields.optional("resume_token")?,
         played: fields.optional("played")?,
+        host_key: fields.optional("host_key")?,
     })
 }
 
@@ -232,6 +282,9 @@ fn prompt(path: &str, value: Value) -> Result<Prompt, Refusal> {
 pub fn check_text(path: &str, text: &str) -> Result<(), Refusal> {
     if text.trim().is_empty() {
         return Err(Refusal::of(path, ErrorCode::InvalidValue, format!("{path} is empty")));
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(Refusal::of(path, ErrorCode::InvalidValue, format!("{path} has a control character in it")));
     }
     if text.chars().count() > MAX_PROMPT_CHARS {
         let message = format!("{path} has at most {MAX_PROMPT_CHARS} characters");

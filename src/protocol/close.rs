@@ -16,3 +16,5 @@ pub const POLICY: u16 = 1008;
 pub const TOO_BIG: u16 = 1009;
 /// The server failed.
 pub const INTERNAL: u16 = 1011;
+/// The connection was too slow for a room.
+pub const TRY_LATER: u16 = 1013;

@@ -21,13 +21,15 @@ pub enum Payload {
     PcmS16Le = 0,
     /// Interleaved 32-bit float PCM, full scale ±1.
     PcmF32Le = 1,
+    /// One Opus packet of 20 ms.
+    Opus = 2,
     /// Spectrogram columns of one byte a row, lowest frequency first.
     Spectrogram = 16,
 }
 
 impl Payload {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::PcmS16Le, Self::PcmF32Le, Self::Spectrogram].into_iter().find(|&p| p as u8 == byte)
+        [Self::PcmS16Le, Self::PcmF32Le, Self::Opus, Self::Spectrogram].into_iter().find(|&p| p as u8 == byte)
     }
 
     /// Bytes of one sample of one channel, where the payload is PCM.
@@ -35,7 +37,7 @@ impl Payload {
         match self {
             Self::PcmS16Le => Some(2),
             Self::PcmF32Le => Some(4),
-            Self::Spectrogram => None,
+            Self::Opus | Self::Spectrogram => None,
         }
     }
 }
@@ -158,8 +160,8 @@ mod tests {
         let mut bytes = header.encode().to_vec();
         assert_eq!(FrameHeader::decode(&bytes[..23]), Err(FrameError::Short(23)));
         assert_eq!(FrameHeader::decode(&bytes), Err(FrameError::Length { announced: 4, found: 0 }));
-        bytes[2] = 2;
-        assert_eq!(FrameHeader::decode(&bytes), Err(FrameError::Payload(2)));
+        bytes[2] = 3;
+        assert_eq!(FrameHeader::decode(&bytes), Err(FrameError::Payload(3)));
         bytes[0] = 9;
         assert_eq!(FrameHeader::decode(&bytes), Err(FrameError::Version(9)));
     }

@@ -14,7 +14,9 @@ pub mod server;
 
 /// The WebSocket subprotocol, echoed when a client offers it.
 pub const SUBPROTOCOL: &str = "twostep.v1";
-/// Channels of every audio frame.
+/// Before a browser token, which a client may offer as a subprotocol because browsers send no other header of theirs.
+pub const TOKEN_SUBPROTOCOL: &str = "twostep.token.";
+/// Channels of audio frames, unless one is asked for.
 pub const CHANNELS: u8 = 2;
 /// Bytes a client's message may have.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -28,6 +30,8 @@ pub const MAX_EVENT_ID_CHARS: usize = 128;
 pub const MAX_EVENTS: usize = 10_000;
 /// The largest seed: the largest integer that JavaScript's numbers hold exactly.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
+/// The sample rate of Opus, in Hz.
+pub const OPUS_RATE: u32 = 48_000;
 /// Output sample rates on offer, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=96_000;
 

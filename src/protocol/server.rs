@@ -1,7 +1,8 @@
 //! What the server says: JSON events and error bodies.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::condition::Prompt;
 use crate::engine::{ControlInfo, ControlRange, ControlValue};
 
 /// A JSON event from the server.
@@ -35,6 +36,9 @@ pub enum ServerMessage {
         /// The last token, `null` before the first sound.
         resume_token: Option<String>,
     },
+    /// What is in force in a room: at the beginning, and after each change.
+    #[serde(rename = "room.state")]
+    Room(Box<RoomMessage>),
     /// A prompt is left out of the mix.
     #[serde(rename = "prompt.filtered")]
     Filtered {
@@ -61,6 +65,35 @@ pub enum ServerMessage {
     },
 }
 
+/// What is in force in a room.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoomMessage {
+    /// Name of the room.
+    pub name: String,
+    /// Whether this member may control it.
+    pub host: bool,
+    /// The mix.
+    pub prompts: Vec<Prompt>,
+    /// Whether it plays.
+    pub state: Playback,
+    /// How many are here, hosts included.
+    pub members: usize,
+    /// First output sample that obeys.
+    pub at_sample: u64,
+}
+
+/// What a timeline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Playback {
+    /// It goes on.
+    Play,
+    /// It stands still.
+    Pause,
+    /// It stands still, and begins anew when it goes on.
+    Stop,
+}
+
 /// The terms of a session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SessionCreated {
@@ -72,8 +105,11 @@ pub struct SessionCreated {
     pub sample_rate: u32,
     /// Channels of audio frames.
     pub channels: u8,
-    /// `pcm_s16le` or `pcm_f32le`.
+    /// `pcm_s16le`, `pcm_f32le` or `opus`.
     pub format: Format,
+    /// Of Opus: decoded samples to be dropped at the beginning and after each frame with the replace flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_skip: Option<u32>,
     /// Output samples of one chunk, the most that is made at once.
     pub chunk_samples: u64,
     /// Output samples of a latent frame, the grid on which controls take effect.
@@ -93,14 +129,55 @@ pub struct SessionCreated {
 }
 
 /// Encoding of audio frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Samples as they are.
+    Pcm(Pcm),
+    /// Opus packets of 20 ms; only where the server is built with it.
+    Opus,
+}
+
+impl Format {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pcm(Pcm::S16le) => "pcm_s16le",
+            Self::Pcm(Pcm::F32le) => "pcm_f32le",
+            Self::Opus => "opus",
+        }
+    }
+}
+
+impl Serialize for Format {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self::Pcm(Pcm::default())
+    }
+}
+
+/// Encoding of samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pcm {
     /// Signed 16-bit, little-endian.
     #[default]
-    PcmS16le,
+    S16le,
     /// 32-bit float, little-endian.
-    PcmF32le,
+    F32le,
+}
+
+impl Pcm {
+    /// Bytes of one sample of one channel.
+    pub fn sample_bytes(self) -> usize {
+        match self {
+            Self::S16le => 2,
+            Self::F32le => 4,
+        }
+    }
 }
 
 /// One control of a model, as clients see it: either `min` and `max`, or `values`.
@@ -216,7 +293,7 @@ pub enum ErrorCode {
     UnknownModel,
     /// Part of the protocol that this server or model does not offer.
     NotSupported,
-    /// A resume token that is damaged, too old, or of another model or server.
+    /// A token that is damaged, too old, used, or of another model or server.
     InvalidToken,
     /// No prompt is left, or none was ever set.
     NoUsablePrompt,
@@ -234,6 +311,26 @@ pub enum ErrorCode {
     MessageTooBig,
     /// No room for another listener.
     AtCapacity,
+    /// An API key or a token is needed.
+    MissingKey,
+    /// Not an API key of this server.
+    InvalidKey,
+    /// A web page that may not use this server.
+    ForbiddenOrigin,
+    /// Too many requests of one address.
+    RateLimited,
+    /// Too many streams of one address or one key.
+    TooManyStreams,
+    /// A room of this name is open.
+    RoomExists,
+    /// The room was closed.
+    RoomClosed,
+    /// Only a host of the room may do that.
+    NotTheHost,
+    /// A connection that cannot keep up with the room.
+    TooSlow,
+    /// The body of a request did not come in time.
+    BodyTimeout,
     /// Still warming up, or shutting down.
     NotReady,
     /// The server failed.

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::client::{ClientMessage, ConfigChange, Played, Received, SessionStart};
+use super::client::{ClientMessage, ConfigChange, Played, Received, SessionStart, SoundFormat};
 use super::fields::{Change, Refusal};
 use super::frame::FrameHeader;
-use super::server::{Control, ErrorCode, Format, Limits, ServerMessage, SessionCreated, WarningCode};
+use super::server::{Control, ErrorCode, Format, Limits, Pcm, ServerMessage, SessionCreated, WarningCode};
 use crate::condition::{Prompt, Scale};
 use crate::engine::{ControlInfo, ControlRange, ControlValue, Transport};
 
@@ -51,8 +51,7 @@ fn client_messages() {
         ClientMessage::Start(Box::default()),
         ClientMessage::Start(Box::new(SessionStart {
             model: Some("default".into()),
-            sample_rate: Some(44_100),
-            format: Format::PcmF32le,
+            sound: SoundFormat { sample_rate: Some(44_100), format: Format::Pcm(Pcm::F32le), channels: 1 },
             prompts: Some(vec![prompt("gentle rain", 1.0), prompt("distant thunder", 0.3)]),
             config: ConfigChange {
                 guidance: Change::Set(1.5),
@@ -107,7 +106,8 @@ fn server_messages() {
         model: "default".into(),
         sample_rate: 48_000,
         channels: 2,
-        format: Format::PcmS16le,
+        format: Format::default(),
+        pre_skip: None,
         chunk_samples: 49_152,
         grid_samples: 4096,
         first_sample: 0,

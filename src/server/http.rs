@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::{App, generate, native, page, request_id};
+use super::guard::{BODY_BYTES, Caller};
+use super::{App, generate, guard, listen, lyria, native, page, request_id, rooms};
 use crate::engine::Readiness;
-use crate::protocol::MAX_MESSAGE_BYTES;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{Control, ErrorCode};
 
@@ -21,16 +22,22 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/stream", get(native::upgrade))
         .route("/v1/generate", post(generate::generate))
+        .route("/v1/listen.wav", get(listen::listen))
+        .route("/v1/rooms", post(rooms::open))
+        .route("/v1/rooms/{name}", get(rooms::join))
+        .route("/v1/tokens", post(tokens))
         .route("/v1/models", get(models))
         .route("/v1/capacity", get(capacity))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(lyria::routes())
         .route("/", get(page::file))
         .route("/{*path}", get(page::file))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
         .layer(axum::middleware::from_fn(request_id::name))
         .with_state(app)
 }
@@ -120,6 +127,14 @@ async fn models(State(app): State<Arc<App>>) -> Response {
     Json(json!({ "models": [model] })).into_response()
 }
 
+/// A browser token in place of the key that it is asked for with.
+async fn tokens(State(app): State<Arc<App>>, caller: Caller) -> Response {
+    let life = app.limits.ticket_life;
+    let token = app.security.tickets.mint(&app.token_key, caller.key, life);
+    let body = json!({ "token": token, "expires_in": life.as_secs() });
+    ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
 async fn capacity(State(app): State<Arc<App>>) -> Response {
     let config = app.engine.config();
     let chunk_seconds = app.info.chunk_samples as f64 / f64::from(app.info.sample_rate);
@@ -131,6 +146,8 @@ async fn capacity(State(app): State<Arc<App>>) -> Response {
         "ready": app.unready().is_none(),
         "listeners": app.engine.listeners(),
         "max_listeners": app.engine.capacity(),
+        "rooms": app.rooms.count(),
+        "room_members": app.rooms.members(),
         "files": app.engine.renders(),
         "max_files": config.max_renders,
         "chunk_seconds": chunk_seconds,

@@ -29,6 +29,34 @@ pub struct Limits {
     pub generate_seconds: f32,
     /// What a refused listener is told to wait before trying again.
     pub retry_after: Duration,
+    /// For the head of a request, and between two requests of a connection.
+    pub head: Duration,
+    /// For the body of a request.
+    pub body: Duration,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// Before the next connection is accepted after one that could not be.
+    pub accept_pause: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections of one address at once.
+    pub connections_per_address: usize,
+    /// Streams and files of one address at once.
+    pub streams_per_address: usize,
+    /// Streams and files of one API key at once.
+    pub streams_per_key: usize,
+    /// Requests of one address in the long run.
+    pub requests_per_second: f64,
+    /// Requests of one address at once.
+    pub request_burst: f64,
+    /// Rooms at once.
+    pub rooms: usize,
+    /// Hosts and listeners in one room.
+    pub room_members: usize,
+    /// After which a room that nobody is in is closed.
+    pub room_empty: Duration,
+    /// How long a browser token is good for.
+    pub ticket_life: Duration,
 }
 
 impl Default for Limits {
@@ -46,6 +74,20 @@ impl Default for Limits {
             stall: Duration::from_secs(60),
             generate_seconds: 600.0,
             retry_after: Duration::from_secs(5),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            accept_pause: Duration::from_millis(100),
+            connections: 4096,
+            connections_per_address: 256,
+            streams_per_address: 32,
+            streams_per_key: 1024,
+            requests_per_second: 50.0,
+            request_burst: 200.0,
+            rooms: 64,
+            room_members: 1000,
+            room_empty: Duration::from_secs(60),
+            ticket_life: Duration::from_secs(60),
         }
     }
 }

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
-use super::native::{Ending, Incoming, receive};
+use super::native::binary;
 use super::rate::Rates;
+use super::socket::{Ending, Incoming, receive};
 use super::steering::Steering;
 use crate::condition::Prompt;
 use crate::engine::{Change, StreamControl, Transport};
@@ -48,6 +49,7 @@ impl Listening<'_> {
                     alive = Instant::now();
                     match incoming {
                         Incoming::Text(text) => text,
+                        Incoming::Binary(_) => return binary(),
                         Incoming::Alive => continue,
                         Incoming::Pong(payload) => {
                             self.pong(&payload);

@@ -1,40 +1,60 @@
 //! HTTP and WebSocket on one port, for one model and many listeners.
 //!
 //! * [`http`]: routes; `request_id`: their names in the log; [`page`]: the embedded page; [`metrics`]: what is counted; [`limits`]: every deadline and bound
-//! * [`native`]: the WebSocket from its upgrade to its close; [`session`]: the conversation between, of which [`listening`]
-//!   is one half and [`speaking`] the other
+//! * [`socket`]: a WebSocket from its upgrade to its close; [`native`]: how a conversation begins; [`session`]: how it goes
+//!   on, of which [`listening`] is one half and [`speaking`] the other; [`lyria`]: the same in Lyria RealTime's protocol
 //! * [`steering`]: messages to conditions; [`output`]: sound to frames, [`rate`]: at the listener's rate
+//! * [`rooms`]: one stream that many hear
+//! * [`connection`]: from the socket to the routes, [`tls`] on the way; [`guard`]: what every request passes, with [`auth`],
+//!   [`origin`] and [`quota`]
 //! * [`token`]: where a stream stands, signed, for any server to go on with
-//! * [`generate`]: a file instead of a stream; [`replay`]: what was heard, once more
+//! * [`generate`]: a file instead of a stream; [`listen`]: a file without end, [`paced`] in real time; [`asked`]: what is
+//!   wanted of both; [`replay`]: what was heard, once more
 
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{Checkpoint, Engine, EngineConfig, EngineError, ModelInfo, Renderer, Vocabulary};
 
+mod asked;
+pub mod auth;
+mod connection;
 pub mod generate;
+mod guard;
 pub mod http;
 pub mod limits;
+mod listen;
 mod listening;
+mod lyria;
 pub mod metrics;
 mod native;
+#[cfg(feature = "opus")]
+mod opus;
+pub mod origin;
 pub mod output;
+mod paced;
 mod page;
+mod quota;
 pub mod rate;
 pub mod replay;
 mod request_id;
+mod rooms;
 mod session;
+mod socket;
 mod speaking;
 pub mod steering;
+pub mod tls;
 pub mod token;
 
+pub use guard::Security;
 pub use limits::Limits;
 use metrics::Metrics;
+use quota::{Quota, Rate};
+use rooms::Rooms;
 pub use token::TokenKey;
 
 /// A model, loaded: what a server needs of it.
@@ -57,8 +77,15 @@ pub struct App {
     pub vocabulary: Arc<dyn Vocabulary>,
     /// Deadlines and bounds.
     pub limits: Limits,
+    /// Who may use it.
+    pub security: Security,
     metrics: Metrics,
     token_key: TokenKey,
+    rooms: Rooms,
+    /// Requests of each address.
+    rate: Rate,
+    /// Streams and files of each address and key.
+    quota: Arc<Quota>,
     /// No more listeners are taken, and those who are here are asked to go on elsewhere.
     draining: CancellationToken,
     /// Those who are still here are closed.
@@ -67,7 +94,8 @@ pub struct App {
 }
 
 impl App {
-    /// Starts the engine on a loaded model. Resume tokens are signed with `token_key`.
+    /// Starts the engine on a loaded model. Resume and browser tokens are signed with `token_key`. Everybody may use it until
+    /// [`App::security`] says otherwise.
     pub fn new<R: Renderer>(
         model: Loaded<R>,
         engine: EngineConfig,
@@ -82,8 +110,12 @@ impl App {
             info: Arc::new(info),
             vocabulary,
             limits,
+            security: Security::default(),
             metrics,
             token_key,
+            rooms: Rooms::default(),
+            rate: Rate::default(),
+            quota: Arc::default(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             sessions: TaskTracker::new(),
@@ -112,18 +144,20 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServerError> {
     let app = Arc::new(app);
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set");
-        }
-    });
-    let serve = axum::serve(listener, http::router(Arc::clone(&app)))
-        .with_graceful_shutdown(app.stopping.clone().cancelled_owned())
-        .into_future();
-    let mut serve = tokio::spawn(serve);
+    let router = http::router(Arc::clone(&app));
+    let mut serve = tokio::spawn(connection::serve(listener, router, Arc::clone(&app)));
+    if let Some(tls) = app.security.tls.clone() {
+        let stopping = app.stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tls.follow() => {}
+                () = stopping.cancelled() => {}
+            }
+        });
+    }
     tokio::select! {
         () = shutdown => {}
-        ended = &mut serve => return ended.unwrap_or_else(|panic| Err(std::io::Error::other(panic))).map_err(Into::into),
+        ended = &mut serve => return ended.map_err(|panic| std::io::Error::other(panic).into()),
     }
     tracing::info!(listeners = app.engine.listeners(), "shutting down");
     app.draining.cancel();
@@ -138,7 +172,7 @@ pub async fn run(
         (&mut serve).await
     });
     match ended.await {
-        Ok(ended) => ended.unwrap_or_else(|panic| Err(std::io::Error::other(panic))).map_err(Into::into),
+        Ok(ended) => ended.map_err(|panic| std::io::Error::other(panic).into()),
         Err(_) => {
             tracing::warn!("some connections did not end in time");
             serve.abort();

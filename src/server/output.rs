@@ -7,9 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::rate::{Rates, Resampling};
 use crate::audio::{AudioError, HOP, Stereo, pcm16};
 use crate::engine::{COLUMN_ROWS, Rendered};
-use crate::protocol::CHANNELS;
+use crate::protocol::client::SoundFormat;
 use crate::protocol::frame::{DEGRADED, FrameHeader, HEADER_LEN, Payload, REPLACE, RESET};
-use crate::protocol::server::Format;
+use crate::protocol::server::{Format, Pcm};
 
 /// Samples of one audio frame at most: 171 ms at 48 kHz.
 pub const FRAME_SAMPLES: usize = 8192;
@@ -23,18 +23,70 @@ pub struct Frame {
     pub sent: u64,
 }
 
+/// Why sound could not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The resampler could not be built anew.
+    #[error(transparent)]
+    Rate(#[from] AudioError),
+    /// Opus refused.
+    #[cfg(feature = "opus")]
+    #[error("the Opus encoder failed: {0}")]
+    Opus(String),
+    /// Opus was asked for, and is not built in.
+    #[error("this server is built without Opus")]
+    Absent,
+}
+
+/// How samples become payloads.
+enum Coder {
+    Pcm(Pcm),
+    #[cfg(feature = "opus")]
+    Opus(Box<super::opus::Packets>),
+}
+
 /// Turns one stream's sound into frames.
 pub struct Encoder {
-    format: Format,
+    coder: Coder,
+    channels: u8,
     columns: bool,
     resampling: Resampling,
     seq: u32,
 }
 
 impl Encoder {
-    /// An encoder at the beginning of a session; `columns` asks for spectrogram frames too.
-    pub fn new(resampling: Resampling, format: Format, columns: bool) -> Self {
-        Self { format, columns, resampling, seq: 0 }
+    /// An encoder at the beginning of a session; `columns` asks for spectrogram frames too. At most `revocable` samples
+    /// of the model are taken back at once.
+    ///
+    /// # Errors
+    /// When there is no such encoder.
+    #[cfg_attr(not(feature = "opus"), expect(unused_variables))]
+    pub fn new(resampling: Resampling, sound: SoundFormat, columns: bool, revocable: u64) -> Result<Self, EncodeError> {
+        let coder = match sound.format {
+            Format::Pcm(pcm) => Coder::Pcm(pcm),
+            #[cfg(feature = "opus")]
+            Format::Opus => {
+                let revocable = resampling.rates().to_output(revocable);
+                Coder::Opus(Box::new(super::opus::Packets::new(sound.channels, revocable)?))
+            }
+            #[cfg(not(feature = "opus"))]
+            Format::Opus => return Err(EncodeError::Absent),
+        };
+        Ok(Self { coder, channels: sound.channels, columns, resampling, seq: 0 })
+    }
+
+    /// Decoded samples that the client drops at the beginning, where the decoder adds any.
+    pub fn pre_skip(&self) -> Option<u32> {
+        match &self.coder {
+            Coder::Pcm(_) => None,
+            #[cfg(feature = "opus")]
+            Coder::Opus(packets) => Some(packets.pre_skip()),
+        }
+    }
+
+    /// The next output sample that comes.
+    pub fn wanted(&self) -> u64 {
+        self.resampling.wanted()
     }
 
     /// The two rates.
@@ -45,8 +97,8 @@ impl Encoder {
     /// The frames of the next sound: its columns first, then its samples.
     ///
     /// # Errors
-    /// When the resampler cannot be built anew for a replacement.
-    pub fn step(&mut self, rendered: Rendered) -> Result<Vec<Frame>, AudioError> {
+    /// When the resampler cannot be built anew for a replacement, or Opus refuses.
+    pub fn step(&mut self, rendered: &Rendered) -> Result<Vec<Frame>, EncodeError> {
         let Rendered { span, chunk, .. } = rendered;
         let rates = self.rates();
         if span.replace {
@@ -71,22 +123,33 @@ impl Encoder {
             frames.push(Frame { bytes: assemble(&header, &chunk.columns), sent: 0 });
         }
         let (first_sample, pcm) = self.resampling.step(&chunk.pcm);
-        for start in (0..pcm.len()).step_by(FRAME_SAMPLES) {
-            let end = pcm.len().min(start + FRAME_SAMPLES);
+        let parts: Vec<Part> = match &mut self.coder {
+            Coder::Pcm(format) => {
+                let payload = match format {
+                    Pcm::S16le => Payload::PcmS16Le,
+                    Pcm::F32le => Payload::PcmF32Le,
+                };
+                let part = |start: usize| {
+                    let end = pcm.len().min(start + FRAME_SAMPLES);
+                    let bytes = pcm_bytes(&pcm, start..end, *format, self.channels);
+                    Part { payload, first_sample: first_sample + start as u64, samples: (end - start) as u32, bytes }
+                };
+                (0..pcm.len()).step_by(FRAME_SAMPLES).map(part).collect()
+            }
+            #[cfg(feature = "opus")]
+            Coder::Opus(packets) => packets.step(first_sample, &pcm, span.replace)?,
+        };
+        for (i, Part { payload, first_sample, samples, bytes }) in parts.into_iter().enumerate() {
             let header = FrameHeader {
-                flags: if start == 0 { flags } else { lasting },
-                payload: match self.format {
-                    Format::PcmS16le => Payload::PcmS16Le,
-                    Format::PcmF32le => Payload::PcmF32Le,
-                },
-                channels: CHANNELS,
+                flags: if i == 0 { flags } else { lasting },
+                payload,
+                channels: self.channels,
                 epoch: span.epoch,
-                first_sample: first_sample + start as u64,
+                first_sample,
                 seq: self.next_seq(),
-                samples: (end - start) as u32,
+                samples,
             };
-            let payload = pcm_bytes(&pcm, start..end, self.format);
-            frames.push(Frame { bytes: assemble(&header, &payload), sent: first_sample + end as u64 });
+            frames.push(Frame { bytes: assemble(&header, &bytes), sent: first_sample + u64::from(samples) });
         }
         Ok(frames)
     }
@@ -98,6 +161,14 @@ impl Encoder {
     }
 }
 
+/// The payload of one audio frame.
+pub(super) struct Part {
+    pub(super) payload: Payload,
+    pub(super) first_sample: u64,
+    pub(super) samples: u32,
+    pub(super) bytes: Bytes,
+}
+
 fn assemble(header: &FrameHeader, payload: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(HEADER_LEN + payload.len());
     bytes.put_slice(&header.encode());
@@ -105,13 +176,19 @@ fn assemble(header: &FrameHeader, payload: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-/// Interleaved little-endian samples; `range` counts samples per channel.
-pub fn pcm_bytes(pcm: &Stereo, range: Range<usize>, format: Format) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(range.len() * 2 * 4);
-    for x in pcm.interleaved().skip(2 * range.start).take(2 * range.len()) {
-        match format {
-            Format::PcmS16le => bytes.put_i16_le(pcm16(x)),
-            Format::PcmF32le => bytes.put_f32_le(x),
+/// Interleaved little-endian samples; `range` counts samples per channel. One channel is the mean of both.
+pub fn pcm_bytes(pcm: &Stereo, range: Range<usize>, format: Pcm, channels: u8) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(range.len() * usize::from(channels) * format.sample_bytes());
+    let mut put = |x: f32| match format {
+        Pcm::S16le => bytes.put_i16_le(pcm16(x)),
+        Pcm::F32le => bytes.put_f32_le(x),
+    };
+    for (&left, &right) in pcm.left[range.clone()].iter().zip(&pcm.right[range]) {
+        if channels == 1 {
+            put(0.5 * (left + right));
+        } else {
+            put(left);
+            put(right);
         }
     }
     bytes.freeze()
@@ -127,6 +204,12 @@ mod tests {
         Stereo { right: left.iter().map(|x| -x).collect(), left }
     }
 
+    fn encoder(pcm: Pcm, channels: u8, columns: bool) -> Encoder {
+        let rates = Rates { model: 48_000, output: 48_000 };
+        let sound = SoundFormat { sample_rate: None, format: Format::Pcm(pcm), channels };
+        Encoder::new(Resampling::new(rates, 0, 0).unwrap(), sound, columns, 0).unwrap()
+    }
+
     fn decode(frames: &[Frame]) -> Vec<(FrameHeader, Vec<u8>)> {
         let decode = |frame: &Frame| {
             let (header, payload) = FrameHeader::decode(&frame.bytes).unwrap();
@@ -137,13 +220,12 @@ mod tests {
 
     #[test]
     fn a_chunk_becomes_columns_then_frames_without_a_gap() {
-        let rates = Rates { model: 48_000, output: 48_000 };
-        let mut encoder = Encoder::new(Resampling::new(rates, 0, 0).unwrap(), Format::PcmF32le, true);
+        let mut encoder = encoder(Pcm::F32le, 2, true);
         let pcm = ramp(10 * 2048);
         let columns = vec![9; pcm.len() / HOP * COLUMN_ROWS];
         let span = Span { epoch: 3, reset: true, degraded: true, ..Span::default() };
         let chunk = Chunk { pcm: pcm.clone(), columns };
-        let frames = encoder.step(Rendered { span, chunk, checkpoint: None }).unwrap();
+        let frames = encoder.step(&Rendered { span, chunk, checkpoint: None }).unwrap();
         let decoded = decode(&frames);
         let kinds: Vec<_> =
             decoded.iter().map(|(h, _)| (h.payload, h.first_sample, h.samples, h.seq, h.flags)).collect();
@@ -158,14 +240,28 @@ mod tests {
         );
         assert!(decoded.iter().all(|(h, _)| h.epoch == 3));
         let bytes: Vec<u8> = decoded[1..].iter().flat_map(|(_, payload)| payload.clone()).collect();
-        assert_eq!(bytes, pcm_bytes(&pcm, 0..pcm.len(), Format::PcmF32le));
+        assert_eq!(bytes, pcm_bytes(&pcm, 0..pcm.len(), Pcm::F32le, 2));
     }
 
     #[test]
     fn sixteen_bits_clamp_instead_of_wrapping() {
         let loud = Stereo { left: vec![1.5, -1.5], right: vec![1.0, 0.0] };
         let words: Vec<i16> =
-            pcm_bytes(&loud, 0..2, Format::PcmS16le).chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+            pcm_bytes(&loud, 0..2, Pcm::S16le, 2).chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(words, [32767, 32767, -32768, 0]);
+    }
+
+    #[test]
+    fn one_channel_is_the_mean_of_both() {
+        let pcm = Stereo { left: vec![0.5, 1.0, -0.25], right: vec![0.25, -1.0, -0.75] };
+        let mono: Vec<f32> = pcm_bytes(&pcm, 0..3, Pcm::F32le, 1)
+            .chunks(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        assert_eq!(mono, [0.375, 0.0, -0.5]);
+        let mut encoder = encoder(Pcm::S16le, 1, false);
+        let chunk = Chunk { pcm, columns: Vec::new() };
+        let frames = decode(&encoder.step(&Rendered { span: Span::default(), chunk, checkpoint: None }).unwrap());
+        assert_eq!((frames[0].0.channels, frames[0].0.samples, frames[0].1.len()), (1, 3, 6));
     }
 }

@@ -215,6 +215,26 @@ mod tests {
         }
 
         #[test]
+        fn any_rate_keeps_the_timeline_without_a_gap(
+            output in 8_000u32..=96_000,
+            parts in prop::collection::vec((1usize..12_000, 0.0f64..1.0), 1..5),
+        ) {
+            let rates = Rates { model: 48_000, output };
+            let mut resampling = Resampling::new(rates, 0, 48_000).unwrap();
+            let (mut heard, mut taken) = (Stereo::default(), 0);
+            for (samples, share) in parts {
+                place(&mut heard, resampling.step(&sound(taken, samples, 0.05)));
+                // Some of it is made again, as it was.
+                let back = taken + (samples as f64 * share) as u64;
+                resampling.go_back(back).unwrap();
+                taken = back;
+            }
+            place(&mut heard, resampling.step(&sound(taken, 30_000, 0.05)));
+            let end = rates.to_output(taken + 30_000);
+            prop_assert!((heard.len() as u64) <= end + 1 && end - (heard.len() as u64).min(end) < u64::from(output) / 10);
+        }
+
+        #[test]
         fn indices_survive_the_round_trip(sample in 0u64..1 << 40, output in 8_000u32..=96_000) {
             let rates = Rates { model: 48_000, output };
             let there = rates.to_output(sample);

@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use super::App;
 use super::listening::Listening;
-use super::native::{Ending, Outgoing};
 use super::output::Encoder;
 use super::rate::{Rates, Resampling};
+use super::socket::{Ending, Outgoing};
 use super::speaking::{Speaking, TokenClock};
 use super::steering::Steering;
 use crate::engine::{Admission, COLUMN_ROWS, Change};
-use crate::protocol::client::SessionStart;
+use crate::protocol::client::{SessionStart, SoundFormat};
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{Control, ErrorBody, ErrorCode, ErrorKind, Limits, ServerMessage, SessionCreated};
-use crate::protocol::{CHANNELS, MAX_MESSAGE_BYTES, MAX_PROMPT_CHARS, MAX_PROMPTS, close};
+use crate::protocol::{MAX_MESSAGE_BYTES, MAX_PROMPT_CHARS, MAX_PROMPTS, close};
 
 /// Answers that may wait to be sent; when they do, the listener's messages wait too.
 const ANSWERS: usize = 64;
@@ -30,6 +30,43 @@ impl App {
         match error.kind {
             ErrorKind::InvalidRequestError => self.metrics.client_error(),
             ErrorKind::ServerError => self.metrics.server_error(),
+        }
+    }
+}
+
+/// What a client is told when its session begins.
+pub(super) struct Terms<'a> {
+    pub(super) id: &'a str,
+    pub(super) sound: SoundFormat,
+    pub(super) rates: Rates,
+    pub(super) spectrogram: bool,
+    pub(super) seed: u64,
+}
+
+impl Terms<'_> {
+    /// The answer to `session.start`, of a stream that this encoder begins.
+    pub(super) fn created(&self, app: &App, encoder: &Encoder) -> SessionCreated {
+        let rates = self.rates;
+        SessionCreated {
+            session_id: self.id.to_owned(),
+            model: app.info.name.clone(),
+            sample_rate: rates.output,
+            channels: self.sound.channels,
+            format: self.sound.format,
+            pre_skip: encoder.pre_skip(),
+            chunk_samples: rates.to_output(app.info.chunk_samples as u64),
+            grid_samples: rates.to_output(app.engine.grid().frame_samples),
+            first_sample: encoder.wanted(),
+            lead_samples: rates.to_output(app.engine.lead_samples()),
+            spectrogram_rows: if self.spectrogram { COLUMN_ROWS } else { 0 },
+            seed: self.seed,
+            controls: app.info.controls.iter().map(Control::from).collect(),
+            limits: Limits {
+                message_bytes: MAX_MESSAGE_BYTES,
+                prompts: MAX_PROMPTS,
+                prompt_chars: MAX_PROMPT_CHARS,
+                idle_seconds: app.limits.idle.as_secs(),
+            },
         }
     }
 }
@@ -59,6 +96,10 @@ impl<'a> Session<'a> {
             let message = format!("model {model:?} is not served here; {:?} is", app.info.name);
             return Err(refused(close::POLICY, Refusal::of("model", ErrorCode::UnknownModel, message)));
         }
+        if start.host_key.is_some() {
+            let message = "host_key belongs to a room, and this is none";
+            return Err(refused(close::INVALID, Refusal::of("host_key", ErrorCode::NotSupported, message)));
+        }
         let checkpoint = match &start.resume_token {
             None => None,
             Some(token) => {
@@ -73,7 +114,7 @@ impl<'a> Session<'a> {
             steering.resume(checkpoint.condition.clone(), checkpoint.seed);
         }
         steering.set_config(start.config, "config.").map_err(|refusal| refused(close::INVALID, refusal))?;
-        let rates = Rates { model: app.info.sample_rate, output: start.sample_rate.unwrap_or(app.info.sample_rate) };
+        let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
         let first_sample = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sample);
         let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
         let resampling = Resampling::new(rates, first_sample, revocable).map_err(|error| {
@@ -87,26 +128,11 @@ impl<'a> Session<'a> {
                 greetings.push(ServerMessage::Error { error: refusal.into_body(event_id.clone()) });
             }
         }
-        let created = SessionCreated {
-            session_id: id.to_owned(),
-            model: app.info.name.clone(),
-            sample_rate: rates.output,
-            channels: CHANNELS,
-            format: start.format,
-            chunk_samples: rates.to_output(app.info.chunk_samples as u64),
-            grid_samples: rates.to_output(app.engine.grid().frame_samples),
-            first_sample: resampling.wanted(),
-            lead_samples: rates.to_output(app.engine.lead_samples()),
-            spectrogram_rows: if start.spectrogram { COLUMN_ROWS } else { 0 },
-            seed: steering.seed(),
-            controls: app.info.controls.iter().map(Control::from).collect(),
-            limits: Limits {
-                message_bytes: MAX_MESSAGE_BYTES,
-                prompts: MAX_PROMPTS,
-                prompt_chars: MAX_PROMPT_CHARS,
-                idle_seconds: app.limits.idle.as_secs(),
-            },
-        };
+        let (sound, spectrogram) = (start.sound, start.spectrogram);
+        let terms = Terms { id, sound, rates, spectrogram, seed: steering.seed() };
+        let encoder = Encoder::new(resampling, sound, spectrogram, revocable);
+        let encoder = encoder.map_err(|error| Ending::failure(error.to_string()))?;
+        let created = terms.created(app, &encoder);
         greetings.insert(0, ServerMessage::Created(Box::new(created)));
         let stopped = |_| Ending::failure("the engine has stopped");
         let (control, output) = match checkpoint {
@@ -127,7 +153,6 @@ impl<'a> Session<'a> {
         let began = Instant::now();
         let sent = rates.to_output(first_sample).max(start.played.unwrap_or(0));
         let listening = Listening { app, control, steering, rates, began };
-        let encoder = Encoder::new(resampling, start.format, start.spectrogram);
         let speaking = Speaking { app, output, encoder, began, token: TokenClock::default() };
         Ok(Self { listening, speaking, greetings, sent })
     }

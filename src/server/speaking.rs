@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::App;
-use super::native::{Ending, Outgoing};
 use super::output::Encoder;
+use super::socket::{Ending, Outgoing};
 use crate::engine::{Checkpoint, Rendered, StreamEvent, StreamOutput};
 use crate::protocol::server::ServerMessage;
 
@@ -111,7 +111,7 @@ impl Speaking<'_> {
 
     async fn sound(&mut self, outgoing: &mut Outgoing, mut rendered: Rendered, sent: &AtomicU64) -> Result<(), Ending> {
         self.token.note(&mut rendered);
-        let frames = self.encoder.step(rendered).map_err(|error| Ending::failure(error.to_string()))?;
+        let frames = self.encoder.step(&rendered).map_err(|error| Ending::failure(error.to_string()))?;
         for frame in frames {
             // Before it leaves, so that no acknowledgement can overtake it.
             sent.fetch_max(frame.sent, Ordering::Relaxed);

@@ -63,6 +63,11 @@ impl Steering {
         }
     }
 
+    /// The mix in force.
+    pub fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
     /// The seed in force.
     pub fn seed(&self) -> u64 {
         self.settings.seed.unwrap_or(self.default_seed)

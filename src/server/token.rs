@@ -68,22 +68,32 @@ impl TokenKey {
     pub fn seal(&self, model: &str, checkpoint: Checkpoint) -> String {
         let signed = Signed { version: VERSION, model: model.to_owned(), issued: now(), checkpoint };
         // Numbers and texts cannot fail to be written to memory.
-        let signed = postcard::to_stdvec(&signed).unwrap_or_default();
-        let mut bytes = self.0.clone().chain_update(&signed).finalize().into_bytes().to_vec();
+        self.sign(&postcard::to_stdvec(&signed).unwrap_or_default())
+    }
+
+    /// Base64url of a signature and what it signs. What is signed begins with a byte that says of which kind it is.
+    pub(super) fn sign(&self, signed: &[u8]) -> String {
+        let mut bytes = self.0.clone().chain_update(signed).finalize().into_bytes().to_vec();
         bytes.extend(signed);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads a token of a stream of the model with this fingerprint, issued no longer ago than `life`.
-    pub fn open(&self, token: &str, model: &str, life: Duration) -> Result<Checkpoint, TokenError> {
+    /// What was signed.
+    pub(super) fn verify(&self, token: &str) -> Result<Vec<u8>, TokenError> {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| TokenError::Signature)?;
         let (signature, signed) = bytes.split_at_checked(SIGNATURE).ok_or(TokenError::Signature)?;
         self.0.clone().chain_update(signed).verify_slice(signature).map_err(|_| TokenError::Signature)?;
+        Ok(signed.to_vec())
+    }
+
+    /// Reads a token of a stream of the model with this fingerprint, issued no longer ago than `life`.
+    pub fn open(&self, token: &str, model: &str, life: Duration) -> Result<Checkpoint, TokenError> {
+        let signed = self.verify(token)?;
         // The version comes first, whatever follows it.
         if signed.first() != Some(&VERSION) {
             return Err(TokenError::Version);
         }
-        let signed: Signed = postcard::from_bytes(signed).map_err(|_| TokenError::Version)?;
+        let signed: Signed = postcard::from_bytes(&signed).map_err(|_| TokenError::Version)?;
         let age = now().saturating_sub(signed.issued);
         if age > life.as_secs() {
             return Err(TokenError::Expired(age));
@@ -101,7 +111,8 @@ impl std::fmt::Debug for TokenKey {
     }
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

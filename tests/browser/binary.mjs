@@ -6,14 +6,19 @@ import { fileURLToPath } from "node:url";
 const DEADLINE_MS = 60_000;
 
 /**
- * Starts `twostep serve` on a free port, or takes the server at TWOSTEP_URL.
+ * Starts `twostep serve` on a free port, or takes the server at TWOSTEP_URL where no other settings are asked for.
+ * @param {Record<string, string>} [settings] variables of its environment
  * @returns {Promise<{url: string, stop: () => Promise<void>}>}
  */
-export async function startServer() {
-  if (process.env.TWOSTEP_URL) return { url: process.env.TWOSTEP_URL, stop: async () => {} };
+export async function startServer(settings) {
+  if (process.env.TWOSTEP_URL && !settings) return { url: process.env.TWOSTEP_URL, stop: async () => {} };
   const root = fileURLToPath(new URL("../..", import.meta.url));
   const binary = process.env.TWOSTEP_BIN || `${root}/target/release/twostep`;
-  const child = spawn(binary, ["serve", "--listen", "127.0.0.1:0"], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(binary, ["serve", "--listen", "127.0.0.1:0"], {
+    cwd: root,
+    env: { ...process.env, ...settings },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const gone = new Promise((resolve) => child.once("close", resolve));
   let said = "";
   const url = await new Promise((resolve, reject) => {

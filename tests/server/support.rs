@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use twostep::engine::{EngineConfig, Readiness, Renderer};
 use twostep::protocol::frame::{DEGRADED, FrameHeader, Payload, REPLACE, RESET};
-use twostep::server::{App, Limits, Loaded, ServerError, TokenKey};
+use twostep::server::{App, Limits, Loaded, Security, ServerError, TokenKey};
 
 /// Longer than anything here takes, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,6 +26,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// An engine for clients that acknowledge faster than anybody can listen; at full quality, however busy the machine is.
 pub fn fast() -> EngineConfig {
     EngineConfig { max_listeners: Some(64), speed: f64::INFINITY, degrade: false, ..EngineConfig::default() }
+}
+
+/// Limits for servers that are stopped while clients are there.
+pub fn brief() -> Limits {
+    Limits { drain: Duration::from_millis(100), ..Limits::default() }
 }
 
 pub struct Server {
@@ -36,7 +41,17 @@ pub struct Server {
 
 impl Server {
     pub async fn start<R: Renderer>(model: Loaded<R>, config: EngineConfig, limits: Limits) -> Self {
-        let app = App::new(model, config, limits, TokenKey::new(b"the tests' secret")).unwrap();
+        Self::guarded(model, config, limits, Security::default()).await
+    }
+
+    pub async fn guarded<R: Renderer>(
+        model: Loaded<R>,
+        config: EngineConfig,
+        limits: Limits,
+        security: Security,
+    ) -> Self {
+        let mut app = App::new(model, config, limits, TokenKey::new(b"the tests' secret")).unwrap();
+        app.security = security;
         assert!(matches!(app.engine.warmed_up().await, Readiness::Ready(_)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -74,9 +89,10 @@ impl Server {
         let exchange = async {
             let mut socket = TcpStream::connect(self.addr).await.unwrap();
             socket.write_all(head.as_bytes()).await.unwrap();
-            socket.write_all(body).await.unwrap();
+            // A server that has heard enough may answer, and close, before it has read everything.
+            let _ = socket.write_all(body).await;
             let mut bytes = Vec::new();
-            socket.read_to_end(&mut bytes).await.unwrap();
+            let _ = socket.read_to_end(&mut bytes).await;
             bytes
         };
         let bytes = timeout(PATIENCE, exchange).await.unwrap();
@@ -126,6 +142,8 @@ pub struct Client {
     pub pcm: Vec<u8>,
     /// Output samples so far.
     pub samples: u64,
+    /// The first of them that is held.
+    held_from: u64,
     pub columns: Vec<Heard>,
     /// The first audio frame.
     pub first_frame: Option<Heard>,
@@ -140,17 +158,53 @@ pub struct Client {
 impl Client {
     /// Connects without a word.
     pub async fn connect(server: &Server) -> Self {
-        let mut request = format!("ws://{}/v1/stream", server.addr).into_client_request().unwrap();
+        Self::connect_at(server, "/v1/stream").await
+    }
+
+    /// The status with which an upgrade is refused.
+    pub async fn refused_at(server: &Server, path: &str) -> u16 {
+        match timeout(PATIENCE, connect_async(format!("ws://{}{path}", server.addr))).await.unwrap() {
+            Err(Error::Http(response)) => response.status().as_u16(),
+            other => panic!("{:?}", other.map(|_| "an open connection")),
+        }
+    }
+
+    /// Connects to a stream or a room without a word.
+    pub async fn connect_at(server: &Server, path: &str) -> Self {
+        let mut request = format!("ws://{}{path}", server.addr).into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("other, twostep.v1"));
         let (socket, response) = timeout(PATIENCE, connect_async(request)).await.unwrap().unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], "twostep.v1");
         let (pcm, columns, first_frame, degraded, events) = Default::default();
-        Self { socket, created: Value::Null, pcm, samples: 0, columns, first_frame, degraded, events, seq: 0, epoch: 0 }
+        Self {
+            socket,
+            created: Value::Null,
+            pcm,
+            samples: 0,
+            held_from: 0,
+            columns,
+            first_frame,
+            degraded,
+            events,
+            seq: 0,
+            epoch: 0,
+        }
     }
 
     /// Connects and starts a session.
-    pub async fn start(server: &Server, mut start: Value) -> Self {
-        let mut client = Self::connect(server).await;
+    pub async fn start(server: &Server, start: Value) -> Self {
+        Self::start_at(server, "/v1/stream", start).await
+    }
+
+    /// Counts samples from where the stream begins for this listener.
+    pub fn begin_at_first_sample(&mut self) {
+        self.samples = self.created["first_sample"].as_u64().unwrap();
+        self.held_from = self.samples;
+    }
+
+    /// Connects to a stream or a room and starts a session.
+    pub async fn start_at(server: &Server, path: &str, mut start: Value) -> Self {
+        let mut client = Self::connect_at(server, path).await;
         start["type"] = "session.start".into();
         client.send(start).await;
         client.created = client.event("session.created").await;
@@ -209,7 +263,7 @@ impl Client {
             match timeout_at(deadline, self.socket.next()).await.expect("the server says nothing") {
                 Some(Ok(Message::Text(text))) => {
                     let event: Value = serde_json::from_str(&text).unwrap();
-                    if event["type"] == "applied" {
+                    if event["type"] == "applied" || event["type"] == "room.state" {
                         self.drop_from(event["at_sample"].as_u64().unwrap());
                     }
                     return Event::Json(event);
@@ -232,7 +286,8 @@ impl Client {
     fn drop_from(&mut self, sample: u64) {
         let sample = sample.max(self.created["first_sample"].as_u64().unwrap_or(0));
         if sample < self.samples {
-            self.pcm.truncate(self.pcm.len() / self.samples as usize * sample as usize);
+            let frame = self.pcm.len() / (self.samples - self.held_from) as usize;
+            self.pcm.truncate(frame * (sample - self.held_from) as usize);
             self.samples = sample;
             self.columns.retain(|columns| columns.header.first_sample < sample);
         }
@@ -264,6 +319,20 @@ impl Client {
         }
         self.samples += u64::from(header.samples);
         self.pcm.extend_from_slice(&heard.payload);
+    }
+
+    /// Where the next frame begins that takes the place of others, whatever it is.
+    pub async fn replacement(&mut self) -> u64 {
+        loop {
+            if let Some(Ok(Message::Binary(bytes))) = timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                let (header, _) = FrameHeader::decode(&bytes).unwrap();
+                (self.seq, self.epoch) = (header.seq + 1, header.epoch);
+                self.samples = header.first_sample + u64::from(header.samples);
+                if header.flags & REPLACE != 0 {
+                    return header.first_sample;
+                }
+            }
+        }
     }
 
     /// Waits for a JSON event of this type; frames on the way are collected, other events kept.

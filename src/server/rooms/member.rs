@@ -1,0 +1,313 @@
+//! The conversation with one of those who are in a room: a host, who controls it, or a listener.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::ws::{Message, WebSocket};
+use futures::stream::SplitStream;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::room::{Arrival, News, Room, RoomState};
+use crate::engine::{Change, Rendered, Transport};
+use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart};
+use crate::protocol::close;
+use crate::protocol::fields::Refusal;
+use crate::protocol::server::{ErrorCode, Playback, RoomMessage, ServerMessage};
+use crate::server::App;
+use crate::server::native::{binary, opening};
+use crate::server::output::Encoder;
+use crate::server::quota::Seat;
+use crate::server::rate::{Rates, Resampling};
+use crate::server::session::Terms;
+use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, receive};
+
+/// A place in a room; given back when dropped.
+pub(super) struct Member {
+    room: Arc<Room>,
+    _seat: Seat,
+}
+
+impl Member {
+    /// A place, if the room has one.
+    pub(super) fn new(room: Arc<Room>, seat: Seat) -> Option<Self> {
+        room.enter().then_some(Self { room, _seat: seat })
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.room.leave();
+    }
+}
+
+impl Conversation for Member {
+    const ERROR_EVENTS: bool = true;
+
+    async fn converse(
+        self,
+        id: &str,
+        app: &App,
+        outgoing: &mut Outgoing,
+        source: &mut SplitStream<WebSocket>,
+    ) -> Ending {
+        let ended: Result<Infallible, Ending> = async {
+            let (start, event_id) = match timeout(app.limits.start, opening(source)).await {
+                Ok(opened) => opened?,
+                Err(_) => {
+                    let message = format!("session.start did not come within {} s", app.limits.start.as_secs_f32());
+                    let refusal = Refusal::whole(ErrorCode::StartTimeout, message);
+                    return Err(Ending::refusal(close::POLICY, refusal, None));
+                }
+            };
+            let mut visit = Visit::begin(id, app, &self.room, start, event_id, outgoing).await?;
+            visit.run(outgoing, source).await
+        }
+        .await;
+        match ended {
+            Ok(never) => match never {},
+            Err(ending) => ending,
+        }
+    }
+}
+
+/// Somebody who is here.
+struct Visit<'a> {
+    app: &'a App,
+    room: &'a Room,
+    /// Which member this is.
+    number: u64,
+    host: bool,
+    encoder: Encoder,
+    news: broadcast::Receiver<News>,
+    /// Where the sound sent so far ends, in output samples.
+    sent: u64,
+}
+
+impl<'a> Visit<'a> {
+    /// Says what the terms are, and sends what the others hold.
+    async fn begin(
+        id: &str,
+        app: &'a App,
+        room: &'a Room,
+        start: SessionStart,
+        event_id: Option<String>,
+        outgoing: &mut Outgoing,
+    ) -> Result<Self, Ending> {
+        let host = check(app, room, &start).map_err(|(code, refusal)| Ending::refusal(code, refusal, event_id))?;
+        let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
+        let seed = room.steering.lock().await.seed();
+        let Arrival { news, recent, first_sample, state } = room.arrive();
+        let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
+        let resampling =
+            Resampling::new(rates, first_sample, revocable).map_err(|error| Ending::failure(error.to_string()))?;
+        let terms = Terms { id, sound: start.sound, rates, spectrogram: start.spectrogram, seed };
+        let encoder = Encoder::new(resampling, start.sound, start.spectrogram, revocable)
+            .map_err(|error| Ending::failure(error.to_string()))?;
+        let first = encoder.wanted();
+        outgoing.tell(&ServerMessage::Created(Box::new(terms.created(app, &encoder)))).await?;
+        let mut visit = Self { app, room, number: rand::random(), host, encoder, news, sent: first };
+        visit.state(first_sample, &state, outgoing).await?;
+        for rendered in recent {
+            visit.sound(&rendered, outgoing).await?;
+        }
+        Ok(visit)
+    }
+
+    /// Converses until somebody has had enough.
+    async fn run(
+        &mut self,
+        outgoing: &mut Outgoing,
+        source: &mut SplitStream<WebSocket>,
+    ) -> Result<Infallible, Ending> {
+        let limits = &self.app.limits;
+        let mut ping = interval(limits.ping);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut alive, mut spoke, mut going) = (Instant::now(), Instant::now(), false);
+        loop {
+            tokio::select! {
+                incoming = receive(source) => {
+                    alive = Instant::now();
+                    match incoming? {
+                        Incoming::Text(text) => {
+                            spoke = alive;
+                            self.read(&text, outgoing).await?;
+                        }
+                        Incoming::Binary(_) => return Err(binary()),
+                        Incoming::Alive | Incoming::Pong(_) => {}
+                    }
+                }
+                news = self.news.recv() => match news {
+                    Ok(news) => self.tell(news, outgoing).await?,
+                    Err(RecvError::Lagged(_)) => {
+                        let refusal = Refusal::whole(ErrorCode::TooSlow, "this connection is too slow for the room");
+                        return Err(Ending::refusal(close::TRY_LATER, refusal, None));
+                    }
+                    Err(RecvError::Closed) => return Err(Ending::Close(close::GOING_AWAY, None)),
+                },
+                () = self.app.draining.cancelled(), if !going => {
+                    going = true;
+                    let deadline_ms = u64::try_from(limits.drain.as_millis()).unwrap_or(u64::MAX);
+                    outgoing.tell(&ServerMessage::GoingAway { deadline_ms, resume_token: None }).await?;
+                }
+                _ = ping.tick() => outgoing.send(Message::Ping(Bytes::new())).await?,
+                () = sleep_until((alive + limits.dead).min(spoke + limits.idle)) => {
+                    if spoke.elapsed() < limits.idle {
+                        return Err(Ending::Lost("no sign of life"));
+                    }
+                    let message = format!("no message came for {} s", limits.idle.as_secs_f32());
+                    let refusal = Refusal::whole(ErrorCode::IdleTimeout, message);
+                    return Err(Ending::refusal(close::POLICY, refusal, None));
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self, news: News, outgoing: &mut Outgoing) -> Result<(), Ending> {
+        match news {
+            News::Sound(rendered) => self.sound(&rendered, outgoing).await,
+            News::Applied { member, event_id, at_sample, state } => {
+                if member == self.number {
+                    let at_sample = self.encoder.rates().to_output(at_sample);
+                    outgoing.tell(&ServerMessage::Applied { event_id, at_sample }).await?;
+                }
+                self.state(at_sample, &state, outgoing).await
+            }
+            News::Ended(reason) => {
+                let refusal = Refusal::whole(ErrorCode::RoomClosed, format!("the room is closed: {reason}"));
+                Err(Ending::refusal(close::GOING_AWAY, refusal, None))
+            }
+        }
+    }
+
+    async fn sound(&mut self, rendered: &Rendered, outgoing: &mut Outgoing) -> Result<(), Ending> {
+        let frames = self.encoder.step(rendered).map_err(|error| Ending::failure(error.to_string()))?;
+        for frame in frames {
+            self.sent = self.sent.max(frame.sent);
+            outgoing.send(Message::Binary(frame.bytes)).await?;
+        }
+        Ok(())
+    }
+
+    async fn state(&mut self, at_sample: u64, state: &RoomState, outgoing: &mut Outgoing) -> Result<(), Ending> {
+        let message = RoomMessage {
+            name: self.room.name.clone(),
+            host: self.host,
+            prompts: state.prompts.clone(),
+            state: match state.transport {
+                Transport::Play | Transport::ResetContext => Playback::Play,
+                Transport::Pause => Playback::Pause,
+                Transport::Stop => Playback::Stop,
+            },
+            members: self.room.members(),
+            at_sample: self.encoder.rates().to_output(at_sample),
+        };
+        outgoing.tell(&ServerMessage::Room(Box::new(message))).await
+    }
+
+    /// Does what a message asks, or says why not.
+    async fn read(&mut self, text: &str, outgoing: &mut Outgoing) -> Result<(), Ending> {
+        let Received { event_id, message } = Received::parse(text);
+        let refusal = match message {
+            Ok(message) => self.obey(message, event_id.clone(), outgoing).await?,
+            Err(refusal) => Some(refusal),
+        };
+        match refusal {
+            None => Ok(()),
+            Some(refusal) => {
+                let error = refusal.into_body(event_id);
+                self.app.count(&error);
+                outgoing.tell(&ServerMessage::Error { error }).await
+            }
+        }
+    }
+
+    async fn obey(
+        &mut self,
+        message: ClientMessage,
+        event_id: Option<String>,
+        outgoing: &mut Outgoing,
+    ) -> Result<Option<Refusal>, Ending> {
+        match message {
+            ClientMessage::Start(_) => {
+                let message = "the session has been started already";
+                return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
+            }
+            // The room goes on in its own time; this only shows that somebody listens.
+            ClientMessage::Played(sample) if sample <= self.sent => return Ok(None),
+            ClientMessage::Played(sample) => {
+                let message = format!("sample {sample} has not been sent; {} is the end so far", self.sent);
+                return Ok(Some(Refusal::of("sample", ErrorCode::InvalidValue, message)));
+            }
+            _ if !self.host => {
+                let message = "only a host of this room controls it";
+                return Ok(Some(Refusal::of("type", ErrorCode::NotTheHost, message)));
+            }
+            _ => {}
+        }
+        let mut steering = self.room.steering.lock().await;
+        let mut notices = Vec::new();
+        let change = match message {
+            ClientMessage::Prompts(prompts) => {
+                let judged = steering.judge(prompts, "prompts");
+                notices = judged.notices;
+                steering
+                    .set_prompts(judged.prompts, "prompts")
+                    .map(|condition| Change { condition: Some(condition), ..Change::default() })
+            }
+            ClientMessage::Config(config) => {
+                let before = steering.seed();
+                steering.set_config(config, "").map(|()| Change {
+                    condition: steering.condition(),
+                    seed: Some(steering.seed()).filter(|&seed| seed != before),
+                    transport: None,
+                })
+            }
+            ClientMessage::Playback(transport) => Ok(Change { transport: Some(transport), ..Change::default() }),
+            ClientMessage::Start(_) | ClientMessage::Played(_) => return Ok(None),
+        };
+        let refusal = match change {
+            Ok(change) => {
+                let prompts = steering.prompts().to_vec();
+                let applied = self.room.apply(change, prompts, self.number, event_id).await;
+                applied.map_err(|error| Ending::failure(error.to_string()))?;
+                None
+            }
+            Err(refusal) => Some(refusal),
+        };
+        // Nobody waits for what this member does not read.
+        drop(steering);
+        for notice in notices {
+            outgoing.tell(&notice).await?;
+        }
+        Ok(refusal)
+    }
+}
+
+/// Whether this is a host, or why `session.start` does not fit a room.
+fn check(app: &App, room: &Room, start: &SessionStart) -> Result<bool, (u16, Refusal)> {
+    if let Some(model) = &start.model
+        && *model != app.info.name
+    {
+        let message = format!("model {model:?} is not served here; {:?} is", app.info.name);
+        return Err((close::POLICY, Refusal::of("model", ErrorCode::UnknownModel, message)));
+    }
+    let fields = [
+        ("prompts", start.prompts.is_none()),
+        ("config", start.config == ConfigChange::default()),
+        ("resume_token", start.resume_token.is_none()),
+    ];
+    if let Some((field, _)) = fields.into_iter().find(|(_, absent)| !absent) {
+        let message = format!("{field} has no place in a room's session.start; its host sets what is played");
+        return Err((close::INVALID, Refusal::of(field, ErrorCode::NotSupported, message)));
+    }
+    match &start.host_key {
+        None => Ok(false),
+        Some(key) if room.is_host(key) => Ok(true),
+        Some(_) => {
+            let message = "this is not the host key of this room";
+            Err((close::POLICY, Refusal::of("host_key", ErrorCode::NotTheHost, message)))
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A WebSocket, whatever is spoken over it: from its upgrade to its close, with a deadline for every wait.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use serde::Serialize;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
+use tracing::Instrument;
+
+use super::App;
+use crate::protocol::fields::Refusal;
+use crate::protocol::server::{ErrorBody, ErrorCode, ServerMessage};
+use crate::protocol::{MAX_MESSAGE_BYTES, SUBPROTOCOL, close};
+
+/// Bytes of a message that are still read, so that one of more than [`MAX_MESSAGE_BYTES`] can be answered in order
+/// instead of with a reset connection.
+const TRANSPORT_BYTES: usize = 2 << 20;
+/// Bytes of outgoing frames that may wait in one connection.
+const WRITE_BUFFER_BYTES: usize = 1 << 20;
+/// Bytes a close frame has for its reason.
+const REASON_BYTES: usize = 123;
+
+/// What is said over one WebSocket.
+pub(super) trait Conversation: Send + 'static {
+    /// Whether its language has error events; where it has none, the close frame alone tells.
+    const ERROR_EVENTS: bool;
+
+    /// Converses until one side has had enough.
+    fn converse(
+        self,
+        id: &str,
+        app: &App,
+        outgoing: &mut Outgoing,
+        source: &mut SplitStream<WebSocket>,
+    ) -> impl Future<Output = Ending> + Send;
+}
+
+/// What a request needs to become a WebSocket, or why it cannot.
+pub(super) type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// Answers an upgrade and converses. Refusals come before the upgrade: `begin` may still refuse.
+pub(super) fn upgrade<C: Conversation>(
+    app: Arc<App>,
+    upgrade: Upgrade,
+    begin: impl FnOnce(&App) -> Result<C, Box<Response>>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let refusal = Refusal::whole(ErrorCode::UpgradeRequired, rejection.body_text());
+            return app.refuse_client(StatusCode::UPGRADE_REQUIRED, refusal);
+        }
+    };
+    let conversation = match begin(&app) {
+        Ok(conversation) => conversation,
+        Err(response) => return *response,
+    };
+    let (tracked, request) = (app.sessions.token(), tracing::Span::current());
+    upgrade
+        .protocols([SUBPROTOCOL])
+        .max_message_size(TRANSPORT_BYTES)
+        .max_frame_size(TRANSPORT_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES)
+        .on_upgrade(move |socket| {
+            let conversation = async move {
+                serve(socket, &app, conversation).await;
+                drop(tracked);
+            };
+            conversation.instrument(request)
+        })
+}
+
+/// How a conversation ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// We close it, after an error event where there is something to say.
+    Close(u16, Option<ErrorBody>),
+    /// The client closed it.
+    ByClient,
+    /// The connection is broken, or too slow.
+    Lost(&'static str),
+}
+
+impl Ending {
+    /// Ends with a refusal of something that the client did.
+    pub(super) fn refusal(code: u16, refusal: Refusal, event_id: Option<String>) -> Self {
+        Self::Close(code, Some(refusal.into_body(event_id)))
+    }
+
+    /// Ends because of our own failure.
+    pub(super) fn failure(message: impl Into<String>) -> Self {
+        Self::refusal(close::INTERNAL, Refusal::whole(ErrorCode::InternalError, message), None)
+    }
+}
+
+/// Messages on their way out, each with a deadline.
+pub(super) struct Outgoing {
+    sink: SplitSink<WebSocket, Message>,
+    deadline: Duration,
+}
+
+impl Outgoing {
+    pub(super) async fn send(&mut self, message: Message) -> Result<(), Ending> {
+        match timeout(self.deadline, self.sink.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Ending::Lost("the connection broke")),
+            Err(_) => Err(Ending::Lost("the client does not read")),
+        }
+    }
+
+    /// Sends an event as JSON.
+    pub(super) async fn tell(&mut self, event: &impl Serialize) -> Result<(), Ending> {
+        let text = serde_json::to_string(event).map_err(|error| Ending::failure(error.to_string()))?;
+        self.send(Message::text(text)).await
+    }
+}
+
+/// What came in.
+pub(super) enum Incoming {
+    /// A message to be read.
+    Text(String),
+    /// A binary message.
+    Binary(Bytes),
+    /// A ping.
+    Alive,
+    /// The answer to a ping, with what it carried.
+    Pong(Bytes),
+}
+
+/// The next message of a client, or the end that it calls for. Safe to cancel.
+pub(super) async fn receive(source: &mut SplitStream<WebSocket>) -> Result<Incoming, Ending> {
+    match source.next().await {
+        Some(Ok(Message::Text(text))) if text.len() > MAX_MESSAGE_BYTES => Err(too_big()),
+        Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text.as_str().to_owned())),
+        Some(Ok(Message::Binary(bytes))) if bytes.len() > MAX_MESSAGE_BYTES => Err(too_big()),
+        Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Binary(bytes)),
+        Some(Ok(Message::Ping(_))) => Ok(Incoming::Alive),
+        Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
+        Some(Ok(Message::Close(_))) => Err(Ending::ByClient),
+        Some(Err(error)) => Err(broken(error)),
+        None => Err(Ending::Lost("the connection ended")),
+    }
+}
+
+fn too_big() -> Ending {
+    let message = format!("a message has at most {MAX_MESSAGE_BYTES} bytes");
+    Ending::refusal(close::TOO_BIG, Refusal::whole(ErrorCode::MessageTooBig, message), None)
+}
+
+fn broken(error: axum::Error) -> Ending {
+    use tungstenite::error::{Error, ProtocolError};
+    match error.into_inner().downcast::<Error>().map(|error| *error) {
+        Ok(Error::Capacity(_)) => too_big(),
+        Ok(Error::Utf8(reason)) => {
+            Ending::refusal(close::INVALID, Refusal::whole(ErrorCode::InvalidUtf8, reason), None)
+        }
+        Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ending::Lost("the connection ended"),
+        Ok(Error::Protocol(_)) => Ending::Close(close::PROTOCOL, None),
+        _ => Ending::Lost("the connection broke"),
+    }
+}
+
+async fn serve<C: Conversation>(socket: WebSocket, app: &App, conversation: C) {
+    let id = format!("{:016x}", rand::random::<u64>());
+    let (sink, mut source) = socket.split();
+    let mut outgoing = Outgoing { sink, deadline: app.limits.write };
+    tracing::info!(session = %id, "a listener came");
+    let ending = tokio::select! {
+        ending = conversation.converse(&id, app, &mut outgoing, &mut source) => ending,
+        () = app.stopping.cancelled() => Ending::Close(close::GOING_AWAY, None),
+    };
+    let code = match ending {
+        Ending::Close(code, error) => {
+            tracing::info!(session = %id, code, error = error.as_ref().map(|e| e.message.as_str()), "a session is closed");
+            say_goodbye::<C>(app, &mut outgoing, code, error).await;
+            Some(code)
+        }
+        Ending::ByClient => {
+            tracing::info!(session = %id, "a listener left");
+            Some(close::DONE)
+        }
+        Ending::Lost(reason) => {
+            tracing::info!(session = %id, reason, "a listener was lost");
+            None
+        }
+    };
+    app.metrics.session_ended(code);
+    if code.is_some() {
+        // Reading on completes the closing handshake, and keeps unread input from resetting the connection under our
+        // last words.
+        let rest = async { while let Some(Ok(_)) = source.next().await {} };
+        let _ = timeout(app.limits.close, rest).await;
+    }
+}
+
+async fn say_goodbye<C: Conversation>(app: &App, outgoing: &mut Outgoing, code: u16, error: Option<ErrorBody>) {
+    let reason = match (&error, code) {
+        (Some(error), _) => error.message.as_str(),
+        (None, close::GOING_AWAY) => "the server is shutting down",
+        (None, _) => "not a WebSocket conversation",
+    };
+    let cut = (0..=REASON_BYTES.min(reason.len())).rev().find(|&i| reason.is_char_boundary(i)).unwrap_or(0);
+    let frame = CloseFrame { code, reason: reason[..cut].into() };
+    if let Some(error) = error {
+        app.count(&error);
+        if C::ERROR_EVENTS && outgoing.tell(&ServerMessage::Error { error }).await.is_err() {
+            return;
+        }
+    }
+    // A client that is gone already needs no farewell.
+    let _ = outgoing.send(Message::Close(Some(frame))).await;
+}
