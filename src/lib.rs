@@ -13,6 +13,7 @@
 //! Dependencies point down this list only.
 //!
 //! * [`server`]: HTTP and WebSocket; [`protocol`]: the bytes on the wire
+//! * [`families`]: which models there are beside those made here, and how they are played
 //! * [`engine`]: real-time scheduling of many streams on one device; knows no socket
 //! * [`model`]: a folder of weights, loaded, and the rendering of chunks with it
 //! * [`train`], [`eval`]: making models and measuring them; [`selftest`]: whether a device computes what it should
@@ -28,6 +29,7 @@ pub mod corpus;
 pub mod device;
 pub mod engine;
 pub mod eval;
+pub mod families;
 pub mod model;
 pub mod nets;
 pub mod ops;

@@ -11,6 +11,8 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::families::Family;
+use twostep::families::consistency_tta::render::TtaRenderer;
 use twostep::server::{self, App, Limits, Loaded, TokenKey};
 
 /// Serve the page and live streams to browsers.
@@ -30,9 +32,10 @@ pub struct ServeArgs {
     /// Chunks computed together at most; fewer where the device would take longer than 0.15 s for them.
     #[arg(long, env = "TWOSTEP_MAX_BATCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_batch: u16,
-    /// Seconds of sound sent ahead of what is heard: more survives a worse network.
-    #[arg(long, env = "TWOSTEP_LEAD_SECONDS", default_value_t = 2.0, value_parser = lead)]
-    pub lead_seconds: f32,
+    /// Seconds of sound sent ahead of what is heard: more survives a worse network; if not given, 2, or 12 where a model
+    /// makes 8 s at a time.
+    #[arg(long, env = "TWOSTEP_LEAD_SECONDS", value_parser = lead)]
+    pub lead_seconds: Option<f32>,
     /// Secret that resume tokens are signed with, the same on all servers that are to take over each other's listeners; if
     /// none is given, tokens are good for this process only.
     #[arg(long, env = "TWOSTEP_TOKEN_KEY", hide_env_values = true)]
@@ -80,25 +83,43 @@ impl ServeArgs {
         Ok(TokenKey::new(secret.as_bytes()))
     }
 
+    /// The engine's share of the options, with what suits the model's family where nothing is given.
+    fn engine(&self, max_batch: u16, lead_seconds: f32) -> EngineConfig {
+        EngineConfig {
+            max_listeners: self.max_listeners.map(usize::from),
+            max_renders: self.max_files.into(),
+            max_batch: max_batch.into(),
+            lead_seconds: self.lead_seconds.unwrap_or(lead_seconds),
+            ..EngineConfig::default()
+        }
+    }
+
     async fn serve(self) -> anyhow::Result<()> {
         // Before the model, so that a port in use is told at once.
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let model = self.model.load()?;
-        let model = Loaded {
-            info: ModelInfo::of(&model),
-            vocabulary: Arc::new(model.vocabulary().clone()),
-            renderers: vec![ModelRenderer::new(model)],
-        };
-        let config = EngineConfig {
-            max_listeners: self.max_listeners.map(usize::from),
-            max_renders: self.max_files.into(),
-            max_batch: self.max_batch.into(),
-            lead_seconds: self.lead_seconds,
-            ..EngineConfig::default()
-        };
         let limits = Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() };
-        let app = App::new(model, config, limits, self.token_key()?)?;
+        let app = match self.model.family()? {
+            Family::Native => {
+                let model = self.model.load()?;
+                let model = Loaded {
+                    info: ModelInfo::of(&model),
+                    vocabulary: Arc::new(model.vocabulary().clone()),
+                    renderers: vec![ModelRenderer::new(model)],
+                };
+                App::new(model, self.engine(self.max_batch, 2.0), limits, self.token_key()?)?
+            }
+            Family::ConsistencyTta => {
+                let renderer = self.model.load_consistency_tta()?;
+                let model = Loaded {
+                    info: renderer.info().clone(),
+                    vocabulary: Arc::new(TtaRenderer::judge),
+                    renderers: vec![renderer],
+                };
+                // It makes one stream's sound after another: a batch would only make the first wait for the last.
+                App::new(model, self.engine(1, 12.0), limits, self.token_key()?)?
+            }
+        };
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");
         }
