@@ -158,7 +158,7 @@ impl TtaRenderer {
             return Err(RenderError::NotFinite);
         }
         let rounded = latents.iter().map(|x| x.to_f32()).collect();
-        let mut samples = self.decode(&Tensor::from_vec(rounded, shape(WINDOW_ROWS), &Device::Cpu)?, before)?;
+        let mut samples = self.sound(&Tensor::from_vec(rounded, shape(WINDOW_ROWS), &Device::Cpu)?, before)?;
         join(&mut samples, self.fade(stream));
         if !samples.iter().all(|x| x.is_finite()) {
             return Err(RenderError::NotFinite);
@@ -173,7 +173,7 @@ impl TtaRenderer {
     }
 
     /// The samples of a window that may be heard, and of the fade behind it; `before` rows are not new.
-    fn decode(&self, latents: &Tensor, before: usize) -> Result<Vec<f32>, RenderError> {
+    fn sound(&self, latents: &Tensor, before: usize) -> Result<Vec<f32>, RenderError> {
         let (vocoder, factor) = (self.model.vocoder(), self.model.folder().vae.factor());
         let spectrogram = self.model.spectrogram(latents)?;
         let row_samples = factor * vocoder.hop();
@@ -372,7 +372,7 @@ mod tests {
     use super::super::tests::tiny;
     use super::*;
     use crate::condition::{Controls, Prompt};
-    use crate::eval::Flux;
+    use crate::eval::seam::Flux;
 
     fn renderer() -> TtaRenderer {
         TtaRenderer::new(tiny()).unwrap()
