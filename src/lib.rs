@@ -14,6 +14,7 @@
 //!
 //! * [`load`]: listeners that put a server to the test
 //! * [`server`]: HTTP and WebSocket; [`protocol`]: the bytes on the wire
+//! * [`families`]: which models there are beside those made here, and how they are played
 //! * [`engine`]: real-time scheduling of many streams on one device; knows no socket
 //! * [`model`]: a folder of weights, loaded, and the rendering of chunks with it
 //! * [`train`], [`eval`]: making models and measuring them; [`selftest`]: whether a device computes what it should
@@ -29,6 +30,7 @@ pub mod corpus;
 pub mod device;
 pub mod engine;
 pub mod eval;
+pub mod families;
 pub mod fault;
 pub mod load;
 pub mod model;

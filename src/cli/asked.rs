@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 use clap::Args;
 use twostep::condition::{Condition, Controls, Prompt, Scale};
 use twostep::engine::{ControlValue, ModelInfo, PromptCheck, Vocabulary};
-use twostep::model::Model;
 
 /// The condition of one stream.
 #[derive(Args, Clone, Debug)]
@@ -38,8 +37,13 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Checks everything against what the model knows and obeys.
-    pub fn condition(&self, model: &Model) -> anyhow::Result<Condition> {
+    /// Checks everything against what the model knows and obeys. `refused` may know why it does not obey a control.
+    pub fn condition(
+        &self,
+        info: &ModelInfo,
+        vocabulary: &dyn Vocabulary,
+        refused: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Condition> {
         let mut prompts: Vec<Prompt> =
             self.prompt_text.iter().map(|text| Prompt { text: text.clone(), weight: 1.0 }).collect();
         for prompt in &self.prompts {
@@ -49,7 +53,7 @@ impl Asked {
             bail!("say what to hear: a PROMPT, or --prompt TEXT=WEIGHT with a weight above 0");
         }
         for prompt in &prompts {
-            match Vocabulary::check(model.vocabulary(), &prompt.text) {
+            match vocabulary.check(&prompt.text) {
                 PromptCheck::Known => {}
                 PromptCheck::Partly { unknown } => {
                     tracing::warn!(prompt = prompt.text, ?unknown, "the model does not know these words");
@@ -57,19 +61,28 @@ impl Asked {
                 PromptCheck::Unknown { reason } => bail!("prompt {:?}: {reason}", prompt.text),
             }
         }
-        let info = ModelInfo::of(model);
+        let allowed = |name: &str, value: &ControlValue| {
+            let control = info.control(name).with_context(|| match refused(name) {
+                None => format!("--{name}: the model {:?} has no such control", info.name),
+                Some(why) => format!("--{name}: the model {:?} does not obey it ({why})", info.name),
+            })?;
+            match control.range.contains(value) {
+                true => Ok(()),
+                false => bail!("--{name} {value}: must be {}", control.range),
+            }
+        };
         let number = |name: &str, value: Option<f32>| -> anyhow::Result<Option<f32>> {
-            value.map(|x| allowed(model, &info, name, &ControlValue::Number(x)).map(|()| x)).transpose()
+            value.map(|x| allowed(name, &ControlValue::Number(x)).map(|()| x)).transpose()
         };
         let scale = match &self.scale {
             None => None,
             Some(name) => {
-                allowed(model, &info, "scale", &ControlValue::Name(name.clone()))?;
+                allowed("scale", &ControlValue::Name(name.clone()))?;
                 Scale::from_name(name)
             }
         };
-        allowed(model, &info, "steps", &ControlValue::Integer(self.steps as u64))?;
-        allowed(model, &info, "temperature", &ControlValue::Number(self.temperature))?;
+        allowed("steps", &ControlValue::Integer(self.steps as u64))?;
+        allowed("temperature", &ControlValue::Number(self.temperature))?;
         Ok(Condition {
             prompts,
             controls: Controls {
@@ -78,24 +91,18 @@ impl Asked {
                 brightness: number("brightness", self.brightness)?,
                 scale,
             },
-            guidance: number("guidance", self.guidance)?.unwrap_or(model.spec().sampler.guidance as f32),
+            guidance: number("guidance", self.guidance)?.unwrap_or_else(|| usual_guidance(info)),
             steps: self.steps,
             temperature: self.temperature,
         })
     }
 }
 
-fn allowed(model: &Model, info: &ModelInfo, name: &str, value: &ControlValue) -> anyhow::Result<()> {
-    let control = info.control(name).with_context(|| match model.spec().obedience.get(name) {
-        None => format!("--{name}: the model {:?} has no such control", info.name),
-        Some(o) => format!(
-            "--{name}: the model {:?} does not obey it ({}: {:.2}, {:.2} would be needed)",
-            info.name, o.measure, o.measured, o.needed
-        ),
-    })?;
-    match control.range.contains(value) {
-        true => Ok(()),
-        false => bail!("--{name} {value}: must be {}", control.range),
+/// The guidance that the model has when nobody sets it.
+fn usual_guidance(info: &ModelInfo) -> f32 {
+    match info.control("guidance").and_then(|control| control.default.clone()) {
+        Some(ControlValue::Number(guidance)) => guidance,
+        _ => 1.0,
     }
 }
 

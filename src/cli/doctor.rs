@@ -8,6 +8,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use twostep::device::describe;
 use twostep::engine::{Engine, EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::families::Family;
 use twostep::model::Model;
 
 use super::serve::ServeArgs;
@@ -145,7 +146,7 @@ impl Doctor {
         let info = ModelInfo::of(&model);
         let seconds = info.chunk_samples as f64 / f64::from(info.sample_rate);
         // What is measured, whatever is asked for.
-        let config = EngineConfig { max_listeners: None, ..self.serve.engine() };
+        let config = EngineConfig { max_listeners: None, ..self.serve.engine(Family::Native) };
         let engine = Engine::start(vec![ModelRenderer::new(model)], &info, config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match runtime.block_on(engine.warmed_up()) {

@@ -12,6 +12,8 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::families::Family;
+use twostep::families::consistency_tta::render::TtaRenderer;
 use twostep::model::ModelSpec;
 use twostep::server::{self, App, Limits, Loaded, TokenKey};
 
@@ -41,9 +43,10 @@ pub struct ServeArgs {
     /// Chunks computed together at most; fewer where the device would take longer than 0.15 s for them.
     #[arg(long, env = "TWOSTEP_MAX_BATCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_batch: u16,
-    /// Seconds of sound sent ahead of what is heard: more survives a worse network.
-    #[arg(long, env = "TWOSTEP_LEAD_SECONDS", default_value_t = 2.0, value_parser = lead)]
-    pub lead_seconds: f32,
+    /// Seconds of sound sent ahead of what is heard: more survives a worse network; if not given, 2, or 12 where a model
+    /// makes 8 s at a time.
+    #[arg(long, env = "TWOSTEP_LEAD_SECONDS", value_parser = lead)]
+    pub lead_seconds: Option<f32>,
     /// Never make sound with fewer steps than asked for, even if it comes too late for that.
     #[arg(long, env = "TWOSTEP_KEEP_QUALITY")]
     pub keep_quality: bool,
@@ -84,7 +87,9 @@ impl ServeArgs {
             self.token_key()?;
             self.security.security(self.listen)?;
             let folder = &self.model.model;
-            ModelSpec::read(folder).with_context(|| format!("--model {}", folder.display()))?;
+            if self.model.family()? == Family::Native {
+                ModelSpec::read(folder).with_context(|| format!("--model {}", folder.display()))?;
+            }
             eprintln!("The settings are fine");
             return Ok(());
         }
@@ -110,13 +115,18 @@ impl ServeArgs {
         self.security.limit(Limits { drain: Duration::from_secs_f32(self.drain_seconds), ..Limits::default() })
     }
 
-    /// How the device is shared.
-    pub fn engine(&self) -> EngineConfig {
+    /// How the device is shared, with what suits the model's family where nothing is given.
+    pub fn engine(&self, family: Family) -> EngineConfig {
+        let (max_batch, lead_seconds) = match family {
+            Family::Native => (self.max_batch, 2.0),
+            // It makes one stream's sound after another: a batch would only make the first wait for the last.
+            Family::ConsistencyTta => (1, 12.0),
+        };
         EngineConfig {
             max_listeners: self.max_listeners.map(usize::from),
             max_renders: self.max_files.into(),
-            max_batch: self.max_batch.into(),
-            lead_seconds: self.lead_seconds,
+            max_batch: max_batch.into(),
+            lead_seconds: self.lead_seconds.unwrap_or(lead_seconds),
             degrade: !self.keep_quality,
             ..EngineConfig::default()
         }
@@ -131,13 +141,28 @@ impl ServeArgs {
         // Before the model, so that a port in use is told at once.
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let model = self.model.load()?;
-        let model = Loaded {
-            info: ModelInfo::of(&model),
-            vocabulary: Arc::new(model.vocabulary().clone()),
-            renderers: vec![ModelRenderer::new(model)],
+        let family = self.model.family()?;
+        let engine = self.engine(family);
+        let mut app = match family {
+            Family::Native => {
+                let model = self.model.load()?;
+                let model = Loaded {
+                    info: ModelInfo::of(&model),
+                    vocabulary: Arc::new(model.vocabulary().clone()),
+                    renderers: vec![ModelRenderer::new(model)],
+                };
+                App::new(model, engine, limits, token_key)?
+            }
+            Family::ConsistencyTta => {
+                let renderer = self.model.load_consistency_tta()?;
+                let model = Loaded {
+                    info: renderer.info().clone(),
+                    vocabulary: Arc::new(TtaRenderer::judge),
+                    renderers: vec![renderer],
+                };
+                App::new(model, engine, limits, token_key)?
+            }
         };
-        let mut app = App::new(model, self.engine(), limits, token_key)?;
         app.security = security;
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");

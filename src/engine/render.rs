@@ -379,7 +379,7 @@ impl Renderer for ModelRenderer {
 }
 
 /// Normal numbers of one latent frame and step.
-fn frame_noise(seed: u64, step: u64, frame: u64, channels: usize, std: f64) -> impl Iterator<Item = f32> {
+pub(crate) fn frame_noise(seed: u64, step: u64, frame: u64, channels: usize, std: f64) -> impl Iterator<Item = f32> {
     let pairs = channels.div_ceil(2);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(step);

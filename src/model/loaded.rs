@@ -22,7 +22,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use std::path::Path;
 
 /// The files that a model's sound depends on.
-const FILES: [&str; 4] = [super::spec::FILE, "text.safetensors", "generator.safetensors", "decoder.safetensors"];
+pub const FILES: [&str; 4] = [super::spec::FILE, "text.safetensors", "generator.safetensors", "decoder.safetensors"];
 
 /// A loaded model.
 pub struct Model {

@@ -2,7 +2,7 @@
 
 mod conditioned;
 pub mod conditioning;
-mod fingerprint;
+pub(crate) mod fingerprint;
 pub mod frames;
 mod loaded;
 mod precision;
@@ -13,7 +13,7 @@ pub mod weights;
 mod work;
 
 pub use conditioned::Conditioned;
-pub use loaded::{ChunkInputs, Model};
+pub use loaded::{ChunkInputs, FILES, Model};
 pub use precision::Precision;
 pub use spec::ModelSpec;
 

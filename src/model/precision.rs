@@ -46,7 +46,7 @@ impl Precision {
     }
 
     /// Sets what the process sets: whether f32 products are rounded to TF32.
-    pub(super) fn set_up(self, device: &Device) {
+    pub(crate) fn set_up(self, device: &Device) {
         #[cfg(feature = "cuda")]
         if device.is_cuda() && self.dtype() == DType::F32 {
             candle_core::cuda::set_gemm_reduced_precision_f32(self == Self::Tf32);

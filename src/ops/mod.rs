@@ -30,14 +30,17 @@ mod cuda;
 mod dual;
 mod fast;
 mod gemm;
+mod group_norm;
 mod kernel;
 mod linear;
 mod norm_modulate;
 mod params;
+mod patches;
 mod product;
 mod rms_norm;
 mod silu;
 pub mod simd;
+mod softmax;
 mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -48,6 +51,10 @@ pub use bag::bag_mean;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::optimiser;
 pub use dual::Dual;
+pub use group_norm::{Groups, group_norm};
 pub use kernel::{as_part, in_pool, map_each};
+pub use linear::linear;
 pub use params::{Init, Params, Scope};
+pub use patches::{Taps, patches};
+pub use softmax::softmax;
 pub use weight::Weight;
