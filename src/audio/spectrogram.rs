@@ -362,9 +362,8 @@ mod tests {
         click.left[10 * HOP + 320] = 1.0;
         click.right[10 * HOP + 320] = 1.0;
         let spectrogram = Analyser::new().forward(&click);
-        let level = |part: usize| {
-            spectrogram.frame(part / PARTS)[layout::BAND.start + part % PARTS * BANDS + BANDS / 2]
-        };
+        let level =
+            |part: usize| spectrogram.frame(part / PARTS)[layout::BAND.start + part % PARTS * BANDS + BANDS / 2];
         let there = 10 * PARTS + 1;
         assert!((there - 4..there + 5).all(|part| part == there || level(part) < level(there) - 1.0));
         assert!(level(there - 2) < -11.0 && level(there + 2) < -11.0);

@@ -114,7 +114,7 @@ impl Speed {
         let mut took = 0.0;
         for _ in 0..2 {
             let begin = Instant::now();
-            for chunk in renderer.render(&mut [Due { stream: &mut stream, condition: &prepared }]) {
+            for chunk in renderer.render(&mut [Due { stream: &mut stream, condition: &prepared, hurried: false }]) {
                 chunk?;
             }
             took = begin.elapsed().as_secs_f64();

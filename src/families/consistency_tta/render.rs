@@ -47,7 +47,7 @@ const FULL: f32 = 32_767.0;
 
 /// Renders with a model.
 pub struct TtaRenderer {
-    model: ConsistencyTta,
+    model: Arc<ConsistencyTta>,
     info: ModelInfo,
 }
 
@@ -104,7 +104,7 @@ impl TtaRenderer {
     /// When a file of the model cannot be read again for its fingerprint.
     pub fn new(model: ConsistencyTta) -> Result<Self, ModelError> {
         let info = info(&model)?;
-        Ok(Self { model, info })
+        Ok(Self { model: Arc::new(model), info })
     }
 
     /// The model.
@@ -134,7 +134,7 @@ impl TtaRenderer {
     }
 
     /// Samples and decodes the window behind a stream.
-    fn window(&self, stream: &TtaStream, condition: &TtaCondition) -> Result<Window, RenderError> {
+    fn window(&self, stream: &TtaStream, condition: &TtaCondition, steps: usize) -> Result<Window, RenderError> {
         let (folder, values) = (self.model.folder(), self.row_values());
         let past = self.past(stream);
         let known = past.len() / values;
@@ -149,7 +149,7 @@ impl TtaRenderer {
                 rows.flat_map(|row| frame_noise(stream.seed, step as u64, row, values, std)).collect();
             Tensor::from_vec(noise, shape(WINDOW_ROWS), &Device::Cpu)
         };
-        let noises = (0..condition.steps).map(noise).collect::<candle_core::Result<Vec<_>>>()?;
+        let noises = (0..steps).map(noise).collect::<candle_core::Result<Vec<_>>>()?;
         let past: Vec<f32> = past.iter().map(|x| x.to_f32()).collect();
         let past = (known > 0).then(|| Tensor::from_vec(past, shape(known), &Device::Cpu)).transpose()?;
         let latents = self.model.sample(&noises, &condition.context, condition.guidance, past.as_ref())?;
@@ -298,6 +298,10 @@ impl Renderer for TtaRenderer {
     type Stream = TtaStream;
     type Prepared = TtaCondition;
 
+    fn twin(&self) -> Self {
+        Self { model: Arc::clone(&self.model), info: self.info.clone() }
+    }
+
     fn grid(&self) -> Grid {
         Grid {
             frame_samples: self.frame_samples() as u64,
@@ -329,7 +333,8 @@ impl Renderer for TtaRenderer {
 
     fn sample(&mut self, due: &mut [Due<'_, TtaStream, TtaCondition>]) -> Vec<Result<(), RenderError>> {
         let each = due.iter_mut().map(|due| {
-            let window = in_pool(|| self.window(due.stream, due.condition))?;
+            let steps = if due.hurried { 1 } else { due.condition.steps };
+            let window = in_pool(|| self.window(due.stream, due.condition, steps))?;
             (due.stream.window, due.stream.given) = (Arc::new(window), 0);
             Ok(())
         });
@@ -384,7 +389,7 @@ mod tests {
     }
 
     fn sample(renderer: &mut TtaRenderer, stream: &mut TtaStream, condition: &TtaCondition) {
-        renderer.sample(&mut [Due { stream, condition }]).remove(0).unwrap();
+        renderer.sample(&mut [Due { stream, condition, hurried: false }]).remove(0).unwrap();
     }
 
     fn decode(renderer: &mut TtaRenderer, stream: &mut TtaStream, frames: u64) -> Chunk {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::room::{Arrival, News, Room, RoomState};
 use crate::engine::{Change, Rendered, Transport};
-use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart};
+use crate::protocol::client::{ClientMessage, ConfigChange, Played, Received, SessionStart};
 use crate::protocol::close;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, Playback, RoomMessage, ServerMessage};
@@ -235,8 +235,8 @@ impl<'a> Visit<'a> {
                 return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
             }
             // The room goes on in its own time; this only shows that somebody listens.
-            ClientMessage::Played(sample) if sample <= self.sent => return Ok(None),
-            ClientMessage::Played(sample) => {
+            ClientMessage::Played(Played { sample, .. }) if sample <= self.sent => return Ok(None),
+            ClientMessage::Played(Played { sample, .. }) => {
                 let message = format!("sample {sample} has not been sent; {} is the end so far", self.sent);
                 return Ok(Some(Refusal::of("sample", ErrorCode::InvalidValue, message)));
             }
