@@ -63,9 +63,11 @@ fn networks(c: &mut Criterion) -> anyhow::Result<()> {
 
         let context = generator.encode_context(&latents, &present, &noise)?;
         let [x, t] = [normal(&[batch, frames, channels])?, normal(&[batch, 1])?];
-        let [condition, guidance] = [normal(&[batch, spec.generator.condition_width])?, normal(&[batch, 1])?];
+        let condition = normal(&[batch, spec.generator.condition_width])?;
+        let [guidance, end] = [normal(&[batch, 1])?, normal(&[batch, 1])?];
         time(&mut group, "generator step", batch, || {
-            Ok(generator.forward(&x, &t, &condition, Some(&guidance), None, &context)?)
+            let end = spec.generator.segments.then_some(&end);
+            Ok(generator.forward(&x, &t, &condition, Some(&guidance), end, &context)?)
         })?;
 
         let mut state = decoder.start(batch, DType::F32, &Device::Cpu)?;

@@ -39,8 +39,11 @@ class Model:
     def weights(self, part: str, name: str) -> Weights:
         return Weights.read(self.folder / f"{part}.safetensors").at(name)
 
-    def generator(self) -> networks.Generator:
-        return networks.Generator(self.weights("generator", "generator"), self.spec["generator"])
+    def generator(self, segments: bool = False) -> networks.Generator:
+        """With `segments`, one that reads the time to jump to if the model's was distilled to."""
+        config = self.spec["generator"]
+        config = config | {"segments": segments and config.get("segments", False)}
+        return networks.Generator(self.weights("generator", "generator"), config)
 
 
 def bags(batch: int, rows: int, random: torch.Generator) -> dict[str, Tensor]:
@@ -77,6 +80,7 @@ def chunk(model: Model, batch: int, random: torch.Generator) -> dict[str, Tensor
         "context": normal(batch, before, channels),
         "present": (uniform(0.0, 1.0, batch, before, 1) > 0.1).float(),
         "noise": uniform(0.0, 0.3, batch, before, 1),
+        "end": uniform(0.0, 0.1, batch, 1),
     }
 
 
@@ -100,10 +104,11 @@ def case(model: Model, name: str, batch: int) -> Case:
             return Case(name, batch, inputs, networks.ContextEncoder(model.generator()), args, compared=False)
         case "generator":
             inputs = chunk(model, batch, random)
-            generator = model.generator()
+            generator = model.generator(segments=True)
             with torch.no_grad():
                 cache = generator.encode(*(inputs[k] for k in ("context", "present", "noise")))
-            args = (*(inputs[k] for k in ("x", "t", "condition", "guidance")), *(y.contiguous() for y in cache))
+            end = inputs["end"] if generator.end else None
+            args = (*(inputs[k] for k in ("x", "t", "condition", "guidance")), end, *(y.contiguous() for y in cache))
             return Case(name, batch, inputs, generator, args)
         case "decoder":
             latents = torch.randn(batch, frames, codec["latent_channels"], generator=random)

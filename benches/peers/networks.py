@@ -154,6 +154,7 @@ class Generator(nn.Module):
         self.position = nn.Parameter(w.get("position"))
         self.condition = w.linear("condition", bias=False)
         self.time, self.guidance = ScalarEmbedding(w.at("time")), ScalarEmbedding(w.at("guidance"))
+        self.end = ScalarEmbedding(w.at("end")) if config.get("segments") else None
         self.blocks = nn.ModuleList(Block(w.at("blocks", i), count) for i in range(config["blocks"]))
         self.modulation = w.at("modulation").linear("scale", "shift")
         c = w.at("context")
@@ -169,10 +170,14 @@ class Generator(nn.Module):
         x = rms(x)
         return [y for block in self.blocks for y in block.encode(x)]
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor, guidance: Tensor | None, *cache: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, condition: Tensor, guidance: Tensor | None, end: Tensor | None, *cache: Tensor
+    ) -> Tensor:
         embedding = self.time(t) + self.condition(condition)
         if guidance is not None:
             embedding = embedding + self.guidance(guidance)
+        if end is not None:
+            embedding = embedding + self.end(end)
         embedding = F.silu(rms(embedding))
         h = self.input(x) + self.position[: x.shape[1]]
         for i, block in enumerate(self.blocks):

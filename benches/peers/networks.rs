@@ -74,16 +74,17 @@ pub fn context(model: &Path, inputs: &Inputs) -> anyhow::Result<Run> {
 /// One step of the generator, its context being encoded already.
 pub fn generator(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let generator = load_generator(model)?;
-    let all = ["x", "t", "condition", "guidance", "context", "present", "noise"].map(|name| inputs.get(name));
-    let [x, t, condition, guidance, context, present, noise] = all;
-    let all = [x?, t?, condition?, guidance?, context?, present?, noise?];
+    let all = ["x", "t", "condition", "guidance", "end", "context", "present", "noise"].map(|name| inputs.get(name));
+    let [x, t, condition, guidance, end, context, present, noise] = all;
+    let all = [x?, t?, condition?, guidance?, end?, context?, present?, noise?];
     let part = |(first, size): (usize, usize)| -> anyhow::Result<Box<_>> {
-        let [x, t, condition, guidance, context, present, noise] =
+        let [x, t, condition, guidance, end, context, present, noise] =
             all.each_ref().map(|tensor| tensor.narrow(0, first, size));
-        let (x, t, condition, guidance) = (x?, t?, condition?, guidance?);
+        let (x, t, condition, guidance, end) = (x?, t?, condition?, guidance?, end?);
         let generator = generator.clone();
         let cache = generator.encode_context(&context?, &present?, &noise?)?;
-        Ok(Box::new(move || generator.forward(&x, &t, &condition, Some(&guidance), None, &cache)) as _)
+        let end = generator.config().segments.then_some(end);
+        Ok(Box::new(move || generator.forward(&x, &t, &condition, Some(&guidance), end.as_ref(), &cache)) as _)
     };
     in_parts(parts(all[0].dim(0)?).map(part).collect::<anyhow::Result<_>>()?)
 }

@@ -94,7 +94,7 @@ def teacher(model: Model, size: int) -> Step:
     def loss() -> Tensor:
         condition = torch.cat([text(*bagged), controls], 1) * keep
         cache = generator.encode(context, present, noise)
-        output = generator(rotate(x0, z, t) / SD, t, condition, None, *cache)
+        output = generator(rotate(x0, z, t) / SD, t, condition, None, None, *cache)
         return weighted(SD * output - rotate(z, -x0, t), weight(t))
 
     return Step(size, inputs, optimised(loss, [generator, text, weight], 1.0))
@@ -112,14 +112,14 @@ def student(model: Model, size: int) -> Step:
     def target(x: Tensor, condition: Tensor) -> Tensor:
         """Where the loss pulls the student, src/scm/distill.rs, with the tangent by forward-mode differentiation."""
         cache = guide.encode(context, present, noise)
-        asked = guide(x / SD, t, condition, None, *cache)
-        free = guide(x / SD, t, torch.zeros_like(condition), None, *cache)
+        asked = guide(x / SD, t, condition, None, None, *cache)
+        free = guide(x / SD, t, torch.zeros_like(condition), None, None, *cache)
         dx_dt = SD * (free + scale.unsqueeze(2) * (asked - free))
 
         cache = generator.encode(context, present, noise)
         with sdpa_kernel(SDPBackend.MATH):
             value, tangent = torch.func.jvp(
-                lambda x, t: generator(x, t, condition, scale, *cache), (x / SD, t), (fold * dx_dt / SD, fold.squeeze(2))
+                lambda x, t: generator(x, t, condition, scale, None, *cache), (x / SD, t), (fold * dx_dt / SD, fold.squeeze(2))
             )
         toward = t.cos().square().unsqueeze(2) * (SD * value - dx_dt)
         g = -toward - (fold * x + SD * tangent)
@@ -132,7 +132,7 @@ def student(model: Model, size: int) -> Step:
             condition = torch.cat([text(*bagged), controls], 1) * keep
             goal = target(x, condition)
         cache = generator.encode(context, present, noise)
-        return weighted(generator(x / SD, t, condition, scale, *cache) - goal, weight(t))
+        return weighted(generator(x / SD, t, condition, scale, None, *cache) - goal, weight(t))
 
     return Step(size, inputs, optimised(loss, [generator, weight], 100.0))
 

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use twostep::model::{Conditioned, ModelSpec};
 use twostep::nets::codec::{Decoder, Encoder};
-use twostep::nets::generator::Generator;
+use twostep::nets::generator::{Generator, GeneratorConfig};
 use twostep::nets::text::TextEncoder;
 use twostep::ops::Params;
 use twostep::scm::distill::{self, Points};
@@ -94,11 +94,16 @@ fn condition(
     Tensor::cat(&[&text.forward(texts)?, controls], 1)?.broadcast_mul(keep)
 }
 
+/// The generator of a teacher, or of a student that jumps to the end from everywhere, whatever the model's is.
+fn plain(spec: &ModelSpec) -> GeneratorConfig {
+    GeneratorConfig { segments: false, ..spec.generator.clone() }
+}
+
 /// The teacher's step: diffusion, the text encoder learning too.
 pub fn teacher(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let spec = ModelSpec::read(model)?;
     let mut params = trainable(model, &["generator", "text"])?;
-    let generator = Generator::new(&spec.generator, &mut params.tracked().at("generator"))?;
+    let generator = Generator::new(&plain(&spec), &mut params.tracked().at("generator"))?;
     let text = TextEncoder::new(&spec.text, &mut params.tracked().at("text"))?;
     let weight = LogWeight::new(&mut params.tracked().at("weight"))?;
     let texts = inputs.texts()?;
@@ -121,10 +126,10 @@ pub fn student(model: &Path, inputs: Inputs) -> anyhow::Result<Run> {
     let spec = ModelSpec::read(model)?;
     let mut params = trainable(model, &["generator"])?;
     let mut frozen = trainable(model, &["generator", "text"])?;
-    let student = Generator::new(&spec.generator, &mut params.tracked().at("generator"))?;
-    let still = Generator::new(&spec.generator, &mut params.detached().at("generator"))?;
+    let student = Generator::new(&plain(&spec), &mut params.tracked().at("generator"))?;
+    let still = Generator::new(&plain(&spec), &mut params.detached().at("generator"))?;
     let weight = LogWeight::new(&mut params.tracked().at("weight"))?;
-    let teacher = Generator::new(&spec.generator, &mut frozen.frozen().at("generator"))?;
+    let teacher = Generator::new(&plain(&spec), &mut frozen.frozen().at("generator"))?;
     let text = TextEncoder::new(&spec.text, &mut frozen.frozen().at("text"))?;
     let texts = inputs.texts()?;
     let names = ["x0", "z", "t", "context", "present", "noise", "controls", "keep", "guidance"];

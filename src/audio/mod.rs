@@ -3,6 +3,7 @@
 mod bands;
 mod columns;
 mod error;
+mod limit;
 mod noise;
 mod phase;
 mod resample;
@@ -16,6 +17,7 @@ mod wav;
 pub use bands::{BANDS, LINEAR_BINS, PARTS, STEREO_BANDS};
 pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
+pub use limit::round_off;
 pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
 pub use vocoder::{Vocoder, VocoderMemory};

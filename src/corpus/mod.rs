@@ -25,7 +25,7 @@ mod weather;
 pub use caption::{caption, vocabulary};
 pub use export::{CorpusError, export};
 
-use crate::audio::Stereo;
+use crate::audio::{Stereo, round_off};
 use crate::condition::{Controls, Scale};
 use std::ops::RangeInclusive;
 use synth::{Dice, Patch};
@@ -272,8 +272,6 @@ fn set_level(pcm: &mut Stereo, level: f32) {
     // Very spiky sounds stay quieter than asked rather than be flattened.
     let gain = (level / rms).min(1.5 / peak);
     for x in pcm.left.iter_mut().chain(&mut pcm.right) {
-        let y = gain * *x;
-        let over = (y.abs() - 0.8).max(0.0);
-        *x = if over > 0.0 { y.signum() * (0.8 + 0.17 * (over / 0.17).tanh()) } else { y };
+        *x = round_off(gain * *x);
     }
 }

@@ -235,6 +235,7 @@ impl StreamState {
         let mut pcm = self.vocoder.step(&spectrogram[..last]);
         self.memory = self.vocoder.memory();
         pcm.extend(&self.vocoder.step(&spectrogram[last..]));
+        pcm.round_off();
         self.columns.extend(columns(spectrogram));
         let rows = self.columns.len().min(pcm.len() / HOP * crate::audio::COLUMN_ROWS);
         self.past.extend(self.ahead.drain(..frames * channels));
