@@ -212,3 +212,22 @@ fn the_corpus_can_be_listened_to() {
         std::fs::read_dir(&out).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "wav"));
     assert_eq!(wavs.count(), 3);
 }
+
+#[test]
+fn a_model_of_another_family_is_checked_and_generated_with() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consistency_tta");
+    let done = twostep(&model, &["models", "check", model.to_str().unwrap(), "--files-only"]);
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success() && told.contains("ConsistencyTTA") && told.contains("cc0-1.0"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("rain.wav");
+    let generate = ["generate", "rain", "--seconds", "1", "--out", out.to_str().unwrap(), "--steps"];
+    let done = twostep(&model, &[&generate[..], &["1"]].concat());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let (sound, rate) = read_wav(&out).unwrap();
+    assert_eq!((rate, sound.left.len()), (16_000, 16_000));
+    assert!(complaint(&model, &[&generate[..], &["4"]].concat()).contains("--steps 4: must be one of 1, 2"));
+    assert!(complaint(&model, &["bench"]).contains("models of ConsistencyTTA"));
+    let empty = complaint(&model, &["models", "check", folder.path().to_str().unwrap()]);
+    assert!(empty.contains("not fit for use"), "{empty}");
+}

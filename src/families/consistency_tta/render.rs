@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn windows_join_without_a_seam() {
         for steps in [1, 2] {
-            let sound = windows(3, steps, 12).pcm;
+            let sound = windows(3, steps, 8).pcm;
             let chunk = CHUNK_FRAMES * renderer().frame_samples();
             // From the middle of the first fade on.
             let first = chunk - DELAY + FADE / 2;
