@@ -2,6 +2,7 @@
 
 import { Controls } from "./controls.js";
 import { Figures } from "./figures.js";
+import { Pad } from "./pad.js";
 import { Prompts } from "./prompts.js";
 import { Recorder } from "./recorder.js";
 import { Spectrogram } from "./spectrogram.js";
@@ -26,6 +27,10 @@ const figures = new Figures(at("figures"));
 const spectrogram = new Spectrogram(at("waterfall"));
 const controls = new Controls(at("controls"), (change) => twostep.setConfig(change));
 const prompts = new Prompts(at("mix"), (mix) => twostep.setPrompts(mix));
+const pad = new Pad(at("pad"), (weights) => prompts.weigh(weights));
+prompts.addEventListener("strips", () => pad.place(prompts.strips));
+prompts.addEventListener("strips", () => pad.leave());
+prompts.addEventListener("turned", () => pad.leave());
 prompts.add("gentle rain");
 
 /** What the big words over the empty waterfall say; gone once there is something to see. */
@@ -132,24 +137,34 @@ twostep.addEventListener("stats", ({ detail }) => {
   figures.warn("lead", detail.state === "waiting");
   const decibels = 20 * Math.log10(Math.max(1e-6, detail.rms));
   figures.show("level", decibels);
-  // The halo breathes with the sound: -50 dB is still, -10 dB is wide.
-  play.style.setProperty("--level", Math.min(1, Math.max(0, (decibels + 50) / 40)).toFixed(3));
+  // The halos breathe with the sound: -50 dB is still, -10 dB is wide.
+  document.body.style.setProperty("--level", Math.min(1, Math.max(0, (decibels + 50) / 40)).toFixed(3));
   document.body.dataset.player = detail.state;
 });
 
+const draw = () => spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000);
 let animating = false;
 
 function animate() {
   if (animating) return;
   animating = true;
   requestAnimationFrame(function frame() {
-    spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000);
+    draw();
     animating = twostep.session !== null;
     if (animating) requestAnimationFrame(frame);
   });
 }
 
-new ResizeObserver(() => spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000)).observe(at("waterfall"));
+new ResizeObserver(draw).observe(at("waterfall"));
+at("view").addEventListener("click", () => {
+  spectrogram.falling = !spectrogram.falling;
+  at("view").setAttribute("aria-pressed", spectrogram.falling);
+  draw();
+});
+// Timing stays in sight: the deck sticks to the top when the picture is scrolled away.
+new IntersectionObserver(([{ isIntersecting }]) => document.body.toggleAttribute("data-stuck", !isIntersecting), {
+  rootMargin: "-32px 0px 0px",
+}).observe(at("waterfall"));
 
 // Recording
 
