@@ -281,7 +281,7 @@ export class Twostep extends EventTarget {
   }
 
   /**
-   * What was asked for and when, from which `POST /v1/generate` and `twostep generate --replay` make the same sound again.
+   * What was asked for and when, from which `twostep generate --replay` makes the same sound again.
    * @returns {object | null} `null` before the first session
    */
   performance() {
