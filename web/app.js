@@ -251,6 +251,9 @@ if (missing) {
   invite("No sound here.", missing);
   play.disabled = true;
 }
+const compromise = missing ? null : Twostep.compromise();
+at("notice").hidden = compromise === null;
+at("notice").textContent = compromise ?? "";
 let wrong = "The server does not answer. Is it running?";
 try {
   const answer = await fetch(new URL("v1/models", document.baseURI), { headers });

@@ -121,16 +121,6 @@ test("a paused listener whose session was closed goes on from where it was", asy
   assert.deepEqual(view.complaints, []);
 });
 
-test("an insecure page says why it is silent", async () => {
-  await view.page.addInitScript(() => {
-    Object.defineProperty(globalThis, "isSecureContext", { value: false });
-    delete globalThis.AudioWorkletNode;
-  });
-  await view.page.goto(mock.url);
-  await words().filter({ hasText: "https" }).waitFor();
-  assert.ok(await view.page.locator("#play").isDisabled());
-});
-
 test("a browser without WebSocket says so", async () => {
   await view.page.addInitScript(() => delete globalThis.WebSocket);
   await view.page.goto(mock.url);
