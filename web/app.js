@@ -241,6 +241,11 @@ const shortcuts = new Shortcuts(at("shortcuts"), [
 ]);
 at("help").addEventListener("click", () => shortcuts.open());
 
+// Installed, the page opens without the server too, and says that it does not answer.
+if (globalThis.isSecureContext && "serviceWorker" in navigator) {
+  navigator.serviceWorker.register(new URL("sw.js", document.baseURI)).catch(() => toasts.show("The page cannot be kept for later.", "warning"));
+}
+
 // Before the first session
 
 addEventListener("hashchange", openLink);

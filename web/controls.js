@@ -217,7 +217,7 @@ export class Controls {
 
   #auto(label, byDefault, onclick) {
     const button = element("button", { type: "button", className: "auto", textContent: byDefault === null ? "auto" : "default" });
-    button.setAttribute("aria-label", byDefault === null ? `${label}: let the model choose` : `${label}: default`);
+    button.setAttribute("aria-label", byDefault === null ? `${label}: auto, the model chooses` : `${label}: default`);
     button.addEventListener("click", onclick);
     return button;
   }

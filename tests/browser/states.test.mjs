@@ -154,7 +154,7 @@ test("the controls are exactly those of the model, and each can be left to it ag
   await until(() => client() && sent("playback.set").length > 0);
   await view.page.getByLabel("Tempo", { exact: true }).and(view.page.locator("input")).fill("120");
   await until(() => sent("config.set").some(({ bpm }) => bpm === 120));
-  await view.page.getByLabel("Tempo: let the model choose").click();
+  await view.page.getByLabel("Tempo: auto, the model chooses").click();
   await until(() => sent("config.set").some(({ bpm }) => bpm === null));
   await view.page.getByLabel("Steps 4").click();
   await until(() => sent("config.set").some(({ steps }) => steps === 4));
