@@ -2,14 +2,20 @@
 
 import { Controls } from "./controls.js";
 import { Figures } from "./figures.js";
+import { Midi } from "./midi.js";
+import { MidiPanel } from "./midi-panel.js";
+import { Pad } from "./pad.js";
 import { Prompts } from "./prompts.js";
-import { Recorder } from "./recorder.js";
+import { Recording } from "./recording.js";
+import { Scenes, configChange, decodeScene } from "./scenes.js";
+import { ScenesPanel } from "./scenes-panel.js";
+import { Shortcuts } from "./shortcuts.js";
 import { Spectrogram } from "./spectrogram.js";
 import { Toasts } from "./toasts.js";
 import { Twostep, UnavailableError } from "./twostep.js";
 
 const at = (id) => document.getElementById(id);
-const [play, stop, reset, record] = ["play", "stop", "reset", "record"].map(at);
+const [play, stop, reset] = ["play", "stop", "reset"].map(at);
 
 /** An API key may stand behind the page's address, as `#key=...`, which browsers keep to themselves. */
 const key = new URLSearchParams(location.hash.slice(1)).get("key");
@@ -26,7 +32,10 @@ const figures = new Figures(at("figures"));
 const spectrogram = new Spectrogram(at("waterfall"));
 const controls = new Controls(at("controls"), (change) => twostep.setConfig(change));
 const prompts = new Prompts(at("mix"), (mix) => twostep.setPrompts(mix));
-prompts.add("gentle rain");
+const pad = new Pad(at("pad"), (weights) => prompts.weigh(weights));
+prompts.addEventListener("strips", () => pad.place(prompts.strips));
+prompts.addEventListener("strips", () => pad.leave());
+prompts.addEventListener("turned", () => pad.leave());
 
 /** What the big words over the empty waterfall say; gone once there is something to see. */
 function invite(words, more) {
@@ -55,20 +64,12 @@ async function toggle() {
 play.addEventListener("click", toggle);
 stop.addEventListener("click", () => twostep.stop());
 reset.addEventListener("click", () => twostep.reset());
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input:not([type=range]), select, textarea, button");
-  if (event.key !== " " || event.repeat || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  toggle();
-});
-
 twostep.addEventListener("state", ({ detail: state }) => {
   document.body.dataset.state = state;
   play.setAttribute("aria-label", state === "playing" ? "Pause" : "Play");
   play.setAttribute("aria-busy", state === "connecting");
   stop.disabled = state === "idle" || state === "connecting" || state === "stopped";
   reset.disabled = state !== "playing" && state !== "paused";
-  record.disabled = !recorder && stop.disabled;
   at("spoken").textContent = SPOKEN[state];
   if (state === "connecting") figures.clear();
   if (state === "playing") animate();
@@ -118,7 +119,10 @@ const sentence = (words) => {
 
 function showControls(list) {
   at("no-controls").hidden = list.length > 0;
+  shown = list;
   controls.show(list, twostep.config);
+  midiPanel.targets = targets();
+  if (recalled && list.length) settle();
 }
 
 // Figures and picture
@@ -132,63 +136,129 @@ twostep.addEventListener("stats", ({ detail }) => {
   figures.warn("lead", detail.state === "waiting");
   const decibels = 20 * Math.log10(Math.max(1e-6, detail.rms));
   figures.show("level", decibels);
-  // The halo breathes with the sound: -50 dB is still, -10 dB is wide.
-  play.style.setProperty("--level", Math.min(1, Math.max(0, (decibels + 50) / 40)).toFixed(3));
+  // The halos breathe with the sound: -50 dB is still, -10 dB is wide.
+  document.body.style.setProperty("--level", Math.min(1, Math.max(0, (decibels + 50) / 40)).toFixed(3));
   document.body.dataset.player = detail.state;
 });
 
+const draw = () => spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000);
 let animating = false;
 
 function animate() {
   if (animating) return;
   animating = true;
   requestAnimationFrame(function frame() {
-    spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000);
+    draw();
     animating = twostep.session !== null;
     if (animating) requestAnimationFrame(frame);
   });
 }
 
-new ResizeObserver(() => spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000)).observe(at("waterfall"));
-
-// Recording
-
-let recorder = null;
-
-record.addEventListener("click", () => {
-  const on = recorder === null;
-  if (on) recorder = new Recorder();
-  twostep.record(on);
-  record.setAttribute("aria-pressed", on);
+new ResizeObserver(draw).observe(at("waterfall"));
+at("view").addEventListener("click", () => {
+  spectrogram.falling = !spectrogram.falling;
+  at("view").setAttribute("aria-pressed", spectrogram.falling);
+  draw();
 });
-twostep.addEventListener("recorded", ({ detail: { samples, last } }) => {
-  if (!recorder) return;
-  recorder.push(samples);
-  const rate = twostep.sampleRate;
-  at("record-words").textContent = `${recorder.seconds(rate).toFixed(1)} s`;
-  if (recorder.full && !last) return record.click();
-  if (last) save(recorder.finish(rate));
-});
+// Timing stays in sight: the deck sticks to the top when the picture is scrolled away.
+new IntersectionObserver(([{ isIntersecting }]) => document.body.toggleAttribute("data-stuck", !isIntersecting), {
+  rootMargin: "-32px 0px 0px",
+}).observe(at("waterfall"));
 
-function save(file) {
-  recorder = null;
-  at("record-words").textContent = "Record";
-  record.disabled = stop.disabled;
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(file);
-  link.download = `twostep-${new Date().toISOString().slice(0, 19).replace(/[:T]/g, "-")}.wav`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  toasts.show(`Saved ${link.download}`);
+new Recording(twostep, { record: at("record"), keep: at("keep"), words: at("record-words") }, (words) => toasts.show(words));
+
+// Scenes
+
+/** The model's controls as they are shown. */
+let shown = [];
+/** A scene that was recalled before the controls were known. */
+let recalled = null;
+
+function now() {
+  const seed = twostep.config.seed ?? twostep.session?.seed;
+  const config = seed === undefined ? { ...twostep.config } : { ...twostep.config, seed };
+  return { prompts: prompts.strips.map(({ text, weight }) => ({ text, weight })), config };
+}
+
+function recall(scene) {
+  prompts.replace(scene.prompts);
+  recalled = scene;
+  if (shown.length) settle();
+}
+
+/** Brings the recalled scene's settings about, now that it is known which there are. */
+function settle() {
+  twostep.setConfig(configChange(recalled.config, shown));
+  recalled = null;
+  controls.reshow(twostep.config);
+  controls.seed = twostep.config.seed ?? twostep.session?.seed ?? "";
+  midiPanel.targets = targets();
+}
+
+function openLink() {
+  const link = new URLSearchParams(location.hash.slice(1)).get("scene");
+  if (link === null) return false;
+  const scene = decodeScene(link);
+  if (scene) recall(scene);
+  else toasts.show("The scene in this link cannot be read.", "warning");
+  return scene !== null;
+}
+
+new ScenesPanel(at("scenes"), new Scenes(), { now, recall, say: (words, kind) => toasts.show(words, kind) });
+
+// MIDI and keys
+
+const midi = new Midi();
+const midiPanel = new MidiPanel(at("midi"), midi);
+
+function targets() {
+  const mix = prompts.strips.map(({ text }, i) => ({ target: `mix.${i}`, words: `the weight of sound ${i + 1}, ${text}` }));
+  const shape = controls.turnable.map(({ name, words }) => ({ target: `control.${name}`, words: words.toLowerCase() }));
+  const points = [{ target: "pad.x", words: "the pad, left to right" }, { target: "pad.y", words: "the pad, top to bottom" }];
+  return [...mix, ...points, ...shape];
+}
+
+midi.addEventListener("turn", ({ detail: { target, part } }) => {
+  const [kind, name] = target.split(".");
+  if (kind === "mix") prompts.turn(Number(name), part);
+  else if (kind === "control") controls.turn(name, part);
+  else if (kind === "pad") pad.move(name === "x" ? part : pad.x, name === "y" ? part : pad.y);
+});
+prompts.addEventListener("strips", () => (midiPanel.targets = targets()));
+
+const press = (id) => () => at(id).click();
+const shortcuts = new Shortcuts(at("shortcuts"), [
+  { keys: [" "], shown: "Space", words: "Play or pause", act: toggle },
+  { keys: ["s"], shown: "S", words: "Stop", act: press("stop") },
+  { keys: ["x"], shown: "X", words: "Forget what came before", act: press("reset") },
+  { keys: ["r"], shown: "R", words: "Record, or end it", act: press("record") },
+  { keys: ["k"], shown: "K", words: "Save what I heard", act: press("keep") },
+  { keys: ["n"], shown: "N", words: "Add a sound", act: () => document.querySelector("#mix .add input").focus() },
+  { keys: [..."12345678"], shown: "1 – 8", words: "To a sound’s knob", act: (key) => prompts.focus(Number(key) - 1) },
+  { keys: ["p"], shown: "P", words: "To the pad", act: () => pad.focus() },
+  { keys: ["g"], shown: "G", words: "Another seed", act: () => controls.roll() },
+  { keys: ["v"], shown: "V", words: "Scroll or fall", act: press("view") },
+]);
+at("help").addEventListener("click", () => shortcuts.open());
+
+// Installed, the page opens without the server too, and says that it does not answer.
+if (globalThis.isSecureContext && "serviceWorker" in navigator) {
+  navigator.serviceWorker.register(new URL("sw.js", document.baseURI)).catch(() => toasts.show("The page cannot be kept for later.", "warning"));
 }
 
 // Before the first session
+
+addEventListener("hashchange", openLink);
+if (!openLink()) prompts.add("gentle rain");
 
 const missing = Twostep.missing();
 if (missing) {
   invite("No sound here.", missing);
   play.disabled = true;
 }
+const compromise = missing ? null : Twostep.compromise();
+at("notice").hidden = compromise === null;
+at("notice").textContent = compromise ?? "";
 let wrong = "The server does not answer. Is it running?";
 try {
   const answer = await fetch(new URL("v1/models", document.baseURI), { headers });

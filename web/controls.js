@@ -44,6 +44,8 @@ export class Controls {
   #pending = {};
   #timer = null;
   #seed = null;
+  /** What turns a slider from elsewhere, by the control's name. */
+  #turners = new Map();
 
   /**
    * @param {HTMLElement} root
@@ -64,7 +66,34 @@ export class Controls {
     if (shown === this.#shown) return;
     this.#shown = shown;
     this.#seed = null;
+    this.#turners.clear();
     this.#root.replaceChildren(...controls.map((control) => this.#control(control, config[control.name] ?? null)));
+  }
+
+  /** Shows the same controls again, with other settings in force. */
+  reshow(config) {
+    const controls = JSON.parse(this.#shown || "[]");
+    this.#shown = "";
+    this.show(controls, config);
+  }
+
+  /** Sliders, for devices that turn them: names and words. */
+  get turnable() {
+    return [...this.#turners.keys()].map((name) => ({ name, words: WORDS[name]?.label ?? name }));
+  }
+
+  /**
+   * Turns a slider, as if it were dragged; nothing where this model has no such control.
+   * @param {string} name
+   * @param {number} part of its range, from 0 to 1
+   */
+  turn(name, part) {
+    this.#turners.get(name)?.(part);
+  }
+
+  /** Another seed, where the model has seeds. */
+  roll() {
+    this.#root.querySelector(".dice")?.click();
   }
 
   /** Shows the seed in force. */
@@ -107,9 +136,15 @@ export class Controls {
       input.setAttribute("aria-valuetext", words || "the model’s choice");
       input.style.setProperty("--weight", (input.value - min) / (max - min));
     };
-    input.addEventListener("input", () => {
+    const turned = () => {
       show(Number(input.value));
       this.#change(name, Number(input.value), DRAG_MS);
+    };
+    input.addEventListener("input", turned);
+    this.#turners.set(name, (part) => {
+      // The slider itself rounds to its steps.
+      input.value = min + part * (max - min);
+      turned();
     });
     show(value);
     head.append(output, auto);
@@ -182,7 +217,7 @@ export class Controls {
 
   #auto(label, byDefault, onclick) {
     const button = element("button", { type: "button", className: "auto", textContent: byDefault === null ? "auto" : "default" });
-    button.setAttribute("aria-label", byDefault === null ? `${label}: let the model choose` : `${label}: default`);
+    button.setAttribute("aria-label", byDefault === null ? `${label}: auto, the model chooses` : `${label}: default`);
     button.addEventListener("click", onclick);
     return button;
   }

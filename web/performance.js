@@ -1,6 +1,6 @@
 /**
- * What was asked of a stream and at which sample it took effect: enough to make the same sound again, without loss, here
- * (`POST /v1/generate`) or anywhere (`twostep generate --replay FILE`).
+ * What was asked of a stream and at which sample it took effect: enough to make the same sound again, without loss
+ * (`twostep generate --replay FILE`).
  */
 
 /** More events than anybody plays; the first ones are kept. */

@@ -1,15 +1,19 @@
-/** The mix: one strip a prompt, with its words, its weight and its share. */
+/** The mix: one strip a prompt, with its words, the knob of its weight and its share. */
 
+import { Knob } from "./knob.js";
 import { Morph, normalised, toPrompts } from "./mix.js";
 
 /** Between two steps of a morph: two of them in every chunk of the model. */
 const STEP_MS = 500;
-/** A slider's dragging is sent this often. */
+/** A knob's turning is sent this often. */
 const DRAG_MS = 150;
 const STRIPS = 8;
 const HUES = 6;
 
-export class Prompts {
+/**
+ * Events: `strips` when prompts come, go or are renamed, `turned` when a knob is turned by hand.
+ */
+export class Prompts extends EventTarget {
   #root;
   #list;
   #template;
@@ -20,12 +24,15 @@ export class Prompts {
   #sent = "";
   #nextHue = 0;
   #limit = STRIPS;
+  /** The knob of each strip. */
+  #knobs = new WeakMap();
 
   /**
    * @param {HTMLElement} root holds `.strips`, `template` and `.morph` radios
    * @param {(prompts: {text: string, weight: number}[]) => void} onchange
    */
   constructor(root, onchange) {
+    super();
     this.#root = root;
     this.#list = root.querySelector(".strips");
     this.#template = root.querySelector("template");
@@ -67,20 +74,74 @@ export class Prompts {
    */
   add(text, weight = 1) {
     const there = this.#strips().find((strip) => strip.text.trim() === text);
-    if (there) return there.strip.querySelector("input[type=range]").focus();
+    if (there) return this.#knobs.get(there.strip).focus();
     if (this.#list.children.length >= Math.min(STRIPS, this.#limit)) this.#remove(this.#list.firstElementChild);
+    this.#append(text, weight);
+    this.#renamed();
+  }
+
+  #append(text, weight) {
     const strip = this.#template.content.firstElementChild.cloneNode(true);
     strip.dataset.hue = this.#nextHue++ % HUES;
     const words = strip.querySelector(".words");
-    const slider = strip.querySelector("input[type=range]");
+    const knob = new Knob(strip.querySelector(".knob"), () => {
+      this.dispatchEvent(new Event("turned"));
+      this.#changed(DRAG_MS);
+    });
+    this.#knobs.set(strip, knob);
     words.value = text;
-    slider.value = weight;
-    words.addEventListener("change", () => (words.value.trim() ? this.#changed() : this.#remove(strip)));
+    knob.value = weight;
+    words.addEventListener("change", () => (words.value.trim() ? this.#renamed() : this.#remove(strip)));
     words.addEventListener("keydown", ({ key }) => key === "Enter" && words.blur());
-    slider.addEventListener("input", () => this.#changed(DRAG_MS));
     strip.querySelector(".remove").addEventListener("click", () => this.#remove(strip, true));
     this.#list.append(strip);
-    this.#changed();
+  }
+
+  /** The prompts as they stand, also those that are silent. */
+  get strips() {
+    return this.#strips().map(({ strip, text, weight }) => ({ text: text.trim(), weight, hue: strip.dataset.hue }));
+  }
+
+  /**
+   * Other prompts in place of all.
+   * @param {{text: string, weight: number}[]} prompts at least one
+   */
+  replace(prompts) {
+    this.#list.replaceChildren();
+    this.#nextHue = 0;
+    for (const { text, weight } of prompts.slice(0, STRIPS)) this.#append(text, weight);
+    this.#renamed();
+  }
+
+  /**
+   * Sets the weights of the first prompts, from 0 to 1.
+   * @param {number[]} weights
+   */
+  weigh(weights) {
+    weights.forEach((weight, i) => {
+      const strip = this.#list.children[i];
+      if (strip) this.#knobs.get(strip).value = weight;
+    });
+    this.#changed(DRAG_MS);
+  }
+
+  /**
+   * Sets the weight of one prompt, as if its knob were turned; nothing where there is no such prompt.
+   * @param {number} index
+   * @param {number} weight
+   */
+  turn(index, weight) {
+    const strip = this.#list.children[index];
+    if (!strip) return;
+    this.#knobs.get(strip).value = weight;
+    this.dispatchEvent(new Event("turned"));
+    this.#changed(DRAG_MS);
+  }
+
+  /** Moves the keyboard to a prompt's knob, where there is one. */
+  focus(index) {
+    const strip = this.#list.children[index];
+    if (strip) this.#knobs.get(strip).focus();
   }
 
   /** Marks the strips whose words the model does not take. */
@@ -93,7 +154,12 @@ export class Prompts {
   #remove(strip, focus = false) {
     const near = strip.nextElementSibling ?? strip.previousElementSibling;
     strip.remove();
-    if (focus) (near?.querySelector(".words") ?? this.#list.parentElement.querySelector(".add input")).focus();
+    if (focus) (near?.querySelector(".words") ?? this.#root.querySelector(".add input")).focus();
+    this.#renamed();
+  }
+
+  #renamed() {
+    this.dispatchEvent(new Event("strips"));
     this.#changed();
   }
 
@@ -101,7 +167,7 @@ export class Prompts {
     return [...this.#list.children].map((strip) => ({
       strip,
       text: strip.querySelector(".words").value,
-      weight: Number(strip.querySelector("input[type=range]").value),
+      weight: this.#knobs.get(strip).value,
     }));
   }
 
@@ -113,9 +179,7 @@ export class Prompts {
       strip.style.setProperty("--weight", weight);
       const share = total > 0 ? Math.round((100 * weight) / total) : 0;
       strip.querySelector(".share").textContent = `${share} %`;
-      const slider = strip.querySelector("input[type=range]");
-      slider.setAttribute("aria-label", `Weight of ${text}`);
-      slider.setAttribute("aria-valuetext", `${share} percent of the mix`);
+      this.#knobs.get(strip).say(`Weight of ${text}`, `${share} percent of the mix`);
       strip.querySelector(".remove").setAttribute("aria-label", `Remove ${text}`);
     }
     const target = normalised(strips);

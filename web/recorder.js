@@ -43,6 +43,7 @@ export class Recorder {
   }
 
   #pack() {
+    if (!this.#parts.length) return;
     this.#blobs.push(new Blob(this.#parts));
     this.#parts = [];
     this.#partBytes = 0;
@@ -61,11 +62,21 @@ export class Recorder {
    * @param {number} rate samples per second
    */
   finish(rate) {
-    this.#pack();
+    return Recorder.join([this], rate);
+  }
+
+  /**
+   * One file of several recordings, one after the other.
+   * @param {Recorder[]} recorders
+   * @param {number} rate samples per second
+   */
+  static join(recorders, rate) {
+    for (const recorder of recorders) recorder.#pack();
+    const bytes = recorders.reduce((sum, recorder) => sum + recorder.bytes, 0);
     const view = new DataView(new ArrayBuffer(HEADER_BYTES));
     const tag = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
     tag(0, "RIFF");
-    view.setUint32(4, HEADER_BYTES - 8 + this.bytes, true);
+    view.setUint32(4, HEADER_BYTES - 8 + bytes, true);
     tag(8, "WAVEfmt ");
     view.setUint32(16, 16, true);
     view.setUint16(20, 1, true);
@@ -75,7 +86,7 @@ export class Recorder {
     view.setUint16(32, CHANNELS * SAMPLE_BYTES, true);
     view.setUint16(34, 8 * SAMPLE_BYTES, true);
     tag(36, "data");
-    view.setUint32(40, this.bytes, true);
-    return new Blob([view.buffer, ...this.#blobs], { type: "audio/wav" });
+    view.setUint32(40, bytes, true);
+    return new Blob([view.buffer, ...recorders.flatMap((recorder) => recorder.#blobs)], { type: "audio/wav" });
   }
 }

@@ -1,27 +1,21 @@
 /**
- * The waterfall: the past to the left of the line, what is heard now on it, and what is made but not yet heard to the
- * right, paler. Everything is placed by sample index, so picture and sound agree.
+ * The picture of the sound: what is heard now on a line, what was heard before on one side of it, and what is made but not
+ * yet heard on the other, paler. It scrolls to the left, or falls. Everything is placed by sample index, so picture and
+ * sound agree.
  */
 
 import { colormap } from "./colormap.js";
+import { INK, drawMarks, drawScale } from "./scales.js";
 import { Timeline } from "./timeline.js";
 
 /** Columns kept: 21 s at 93.75 a second. */
 const COLUMNS = 2048;
 /** Where "now" stands, from the left. */
 const NOW = 0.8;
+/** The same, from below. */
+const NOW_FALLING = 0.85;
 const SECONDS_ACROSS = 14;
 const PIXELS_PER_SECOND = [52, 130];
-const TICKS_HZ = [100, 500, 1000, 2000, 5000, 10_000];
-/** The rows are evenly spaced in ln(1 + f / 500 Hz), up to 22 kHz. */
-const AXIS_HZ = 500;
-const TOP_HZ = 22_000;
-
-const INK = {
-  dark: { line: "#fff8ea", faint: "rgb(255 248 234 / 0.42)", veil: "rgb(17 15 23 / 0.56)", shade: "rgb(13 11 18 / 0.75)" },
-  light: { line: "#241d2b", faint: "rgb(36 29 43 / 0.5)", veil: "rgb(250 246 238 / 0.62)", shade: "rgb(250 246 238 / 0.8)" },
-};
-
 export class Spectrogram {
   #canvas;
   #context;
@@ -33,6 +27,8 @@ export class Spectrogram {
   #marks = [];
   #scheme;
   #map;
+  /** Whether it falls instead of scrolling. */
+  falling = false;
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
@@ -125,80 +121,36 @@ export class Spectrogram {
     const ink = INK[this.#scheme];
     context.fillStyle = css(this.#map[0]);
     context.fillRect(0, 0, width, height);
-    const [slowest, fastest] = PIXELS_PER_SECOND;
-    const perSecond = Math.min(fastest, Math.max(slowest, canvas.clientWidth / SECONDS_ACROSS)) * scale;
-    const now = Math.round(NOW * width);
-    const x = (sample) => now + ((sample - heard) / rate) * perSecond;
     if (this.#timeline.end === 0) return;
-    this.#drawColumns(heard, perSecond / this.#timeline.columnsPerSecond(rate), now);
+    const [length, breadth] = this.falling ? [height, width] : [width, height];
+    const [slowest, fastest] = PIXELS_PER_SECOND;
+    const perSecond = Math.min(fastest, Math.max(slowest, length / scale / SECONDS_ACROSS)) * scale;
+    const now = Math.round((this.falling ? NOW_FALLING : NOW) * length);
+    // Falling is the same picture on its side: the past below, low frequencies at the left.
+    if (this.falling) context.setTransform(0, -1, -1, 0, width, height);
+    this.#drawColumns(heard, perSecond / this.#timeline.columnsPerSecond(rate), now, length, breadth);
     context.fillStyle = ink.veil;
-    context.fillRect(now, 0, width - now, height);
-    this.#drawAxis(ink, scale);
-    this.#drawMarks(x, ink, scale);
+    context.fillRect(now, 0, length - now, breadth);
     context.fillStyle = ink.line;
-    context.fillRect(now, 0, Math.max(1, Math.round(scale)), height);
+    context.fillRect(now, 0, Math.max(1, Math.round(scale)), breadth);
+    context.resetTransform();
+    drawScale(context, ink, scale, this.falling);
+    const at = (sample) => now + ((sample - heard) / rate) * perSecond;
+    drawMarks(context, this.#marks, at, ink, scale, this.falling);
   }
 
-  #drawColumns(heard, perColumn, now) {
-    const { width, height } = this.#canvas;
+  /** Under the view's transform: the past at the left, the highest row above. */
+  #drawColumns(heard, perColumn, now, length, breadth) {
     const at = this.#timeline.columnAt(heard);
     const { end } = this.#timeline;
     const first = Math.max(0, end - COLUMNS + 1, at - now / perColumn);
-    const last = Math.min(end, at + (width - now) / perColumn);
+    const last = Math.min(end, at + (length - now) / perColumn);
     if (last <= first) return;
     this.#context.imageSmoothingQuality = "high";
     const x = now + (first - at) * perColumn;
     const span = last - first;
-    this.#context.drawImage(this.#ring, first % COLUMNS, 0, span, this.#rows, x, 0, span * perColumn, height);
+    this.#context.drawImage(this.#ring, first % COLUMNS, 0, span, this.#rows, x, 0, span * perColumn, breadth);
   }
-
-  /** On the right, where the picture is pale and words can be read. */
-  #drawAxis(ink, scale) {
-    const context = this.#context;
-    const { width, height } = this.#canvas;
-    context.font = `${10 * scale}px ui-monospace, monospace`;
-    context.textBaseline = "middle";
-    context.textAlign = "right";
-    context.fillStyle = ink.line;
-    for (const hz of TICKS_HZ) {
-      const y = height * (1 - Math.log1p(hz / AXIS_HZ) / Math.log1p(TOP_HZ / AXIS_HZ));
-      context.fillRect(width - 6 * scale, Math.round(y), 6 * scale, Math.max(1, scale / 2));
-      context.fillText(hz < 1000 ? `${hz} Hz` : `${hz / 1000} kHz`, width - 10 * scale, y);
-    }
-    context.textAlign = "left";
-  }
-
-  #drawMarks(x, ink, scale) {
-    const context = this.#context;
-    const { width, height } = this.#canvas;
-    context.font = `${11 * scale}px system-ui, sans-serif`;
-    context.textBaseline = "top";
-    this.#marks.forEach(({ sample, words }, i) => {
-      const left = Math.round(x(sample));
-      // Each label has the room up to the next mark.
-      const next = this.#marks[i + 1];
-      const room = (next ? Math.round(x(next.sample)) : width) - left - scale;
-      if (left > width || left + room < 0) return;
-      context.fillStyle = ink.faint;
-      for (let y = 0; y < height; y += 6 * scale) context.fillRect(left, y, scale, 3 * scale);
-      const label = fitted(context, words, room - 14 * scale);
-      if (!label) return;
-      context.fillStyle = ink.shade;
-      context.fillRect(left + scale, 8 * scale, context.measureText(label).width + 12 * scale, 19 * scale);
-      context.fillStyle = ink.line;
-      context.fillText(label, left + 7 * scale, 12 * scale);
-    });
-  }
-}
-
-/** As many of the words as there is room for. */
-function fitted(context, words, room) {
-  if (context.measureText(words).width <= room) return words;
-  for (let length = words.length - 1; length >= 3; length--) {
-    const label = `${words.slice(0, length).trimEnd()}…`;
-    if (context.measureText(label).width <= room) return label;
-  }
-  return "";
 }
 
 function css(pixel) {

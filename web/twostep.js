@@ -9,14 +9,15 @@
  * button.onclick = () => twostep.play();
  * ```
  *
- * It needs the files beside it: `protocol.js`, `performance.js`, `socket-worker.js`, `player-worklet.js` and `player.js`,
- * served from the page's own origin, as workers must be.
+ * It needs the files beside it: `protocol.js`, `performance.js`, `socket-worker.js`, `player-worklet.js`,
+ * `fallback-player.js`, `performer.js` and `player.js`, served from the page's own origin, as workers must be.
  *
  * A connection that is lost, or a server that is about to restart, is no reason to stop: the stream goes on over another
  * connection, at the next sample, while what is held plays on.
  */
 
 import { closeWords } from "./protocol.js";
+import { fallbackPlayer } from "./fallback-player.js";
 import { Performance } from "./performance.js";
 
 /** How long a lost connection is tried again, and how long between two tries: 0, then doubled from 0.25 s on. */
@@ -85,6 +86,9 @@ const FINAL_CODES = [1000, 1002, 1003, 1007, 1009];
  * @property {number} flags
  * @property {ArrayBuffer} bytes column by column, lowest frequency first, 0 silent to 255 loud
  */
+
+/** Some browsers have the node everywhere, but a context with worklets only on secure pages. */
+const hasWorklet = () => typeof AudioWorkletNode !== "undefined" && "audioWorklet" in AudioContext.prototype;
 
 /** Something the browser or the server does not offer; `message` is fit to be shown. */
 export class UnavailableError extends Error {
@@ -169,14 +173,23 @@ export class Twostep extends EventTarget {
     if (typeof WebSocket === "undefined") return "This browser has no WebSocket, so no sound can reach it.";
     if (typeof Worker === "undefined") return "This browser has no Web Workers, which carry the sound.";
     if (typeof AudioContext === "undefined") return "This browser has no Web Audio, so it cannot play the stream.";
-    if (!globalThis.isSecureContext) {
-      return (
-        "Browsers play live audio only on secure pages (AudioWorklet is missing here). Open this page over https, " +
-        "or on the server's own machine as http://localhost."
-      );
+    if (!hasWorklet() && typeof ScriptProcessorNode === "undefined") {
+      return "This browser has no way to play live sound. Please update it.";
     }
-    if (typeof AudioWorkletNode === "undefined") return "This browser has no AudioWorklet. Please update it.";
     return null;
+  }
+
+  /**
+   * Why this page plays on its own thread, where a busy page can make it stutter, in words fit to be shown; `null` where
+   * the sound has a thread of its own.
+   * @returns {string | null}
+   */
+  static compromise() {
+    if (hasWorklet()) return null;
+    const why = globalThis.isSecureContext
+      ? "This browser has no AudioWorklet: an update gives it one."
+      : "Browsers give the better player only to secure pages: open this one over https, or on the server's own machine as http://localhost.";
+    return `The simpler player is at work; it may stutter while the page is busy. ${why}`;
   }
 
   /** What the listener does: `idle` is without a session. */
@@ -281,7 +294,7 @@ export class Twostep extends EventTarget {
   }
 
   /**
-   * What was asked for and when, from which `POST /v1/generate` and `twostep generate --replay` make the same sound again.
+   * What was asked for and when, from which `twostep generate --replay` makes the same sound again.
    * @returns {object | null} `null` before the first session
    */
   performance() {
@@ -319,19 +332,24 @@ export class Twostep extends EventTarget {
 
   async #makeNode() {
     const context = this.#context;
-    try {
-      await context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
-    } catch {
-      throw new UnavailableError("The server does not answer: the player could not be loaded.");
-    }
-    const node = new AudioWorkletNode(context, "twostep-player", { numberOfInputs: 0, outputChannelCount: [2] });
+    const node = Twostep.compromise() ? fallbackPlayer(context) : await this.#makeWorklet();
     node.port.onmessage = ({ data }) => this.#fromPlayer(data);
-    node.onprocessorerror = () => this.#emit("error", { code: "player_failed", message: "The audio thread failed." });
     node.connect(context.destination);
     // Phones suspend the sound of pages that are left; come back with them.
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden && this.#state === "playing") context.resume();
     });
+    return node;
+  }
+
+  async #makeWorklet() {
+    try {
+      await this.#context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
+    } catch {
+      throw new UnavailableError("The server does not answer: the player could not be loaded.");
+    }
+    const node = new AudioWorkletNode(this.#context, "twostep-player", { numberOfInputs: 0, outputChannelCount: [2] });
+    node.onprocessorerror = () => this.#emit("error", { code: "player_failed", message: "The audio thread failed." });
     return node;
   }
 

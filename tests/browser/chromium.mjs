@@ -2,6 +2,8 @@
 
 import { chromium } from "playwright-core";
 
+export const ELSEWHERE = "twostep.test";
+
 export function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
@@ -15,6 +17,8 @@ export function launch() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      // A name that is not this machine's own, so that its pages are not secure.
+      `--host-resolver-rules=MAP ${ELSEWHERE} 127.0.0.1`,
       "--autoplay-policy=no-user-gesture-required",
     ],
   });

@@ -9,7 +9,7 @@ import { extname } from "node:path";
 import { WebSocketServer } from "ws";
 import { Flag, Payload, SUBPROTOCOL, encodeFrame } from "../../web/protocol.js";
 
-const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".webmanifest": "application/manifest+json" };
 export const POLICY =
   "default-src 'self'; script-src 'self'; style-src 'self'; worker-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'";
 const HOP = 512;

@@ -121,16 +121,6 @@ test("a paused listener whose session was closed goes on from where it was", asy
   assert.deepEqual(view.complaints, []);
 });
 
-test("an insecure page says why it is silent", async () => {
-  await view.page.addInitScript(() => {
-    Object.defineProperty(globalThis, "isSecureContext", { value: false });
-    delete globalThis.AudioWorkletNode;
-  });
-  await view.page.goto(mock.url);
-  await words().filter({ hasText: "https" }).waitFor();
-  assert.ok(await view.page.locator("#play").isDisabled());
-});
-
 test("a browser without WebSocket says so", async () => {
   await view.page.addInitScript(() => delete globalThis.WebSocket);
   await view.page.goto(mock.url);
@@ -164,7 +154,7 @@ test("the controls are exactly those of the model, and each can be left to it ag
   await until(() => client() && sent("playback.set").length > 0);
   await view.page.getByLabel("Tempo", { exact: true }).and(view.page.locator("input")).fill("120");
   await until(() => sent("config.set").some(({ bpm }) => bpm === 120));
-  await view.page.getByLabel("Tempo: let the model choose").click();
+  await view.page.getByLabel("Tempo: auto, the model chooses").click();
   await until(() => sent("config.set").some(({ bpm }) => bpm === null));
   await view.page.getByLabel("Steps 4").click();
   await until(() => sent("config.set").some(({ steps }) => steps === 4));
