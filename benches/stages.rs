@@ -115,7 +115,8 @@ fn sound(c: &mut Criterion) -> anyhow::Result<()> {
         })?;
         let mut streams: Vec<_> = (0..batch as u64).map(|seed| renderer.open(seed)).collect();
         time(&mut group, "whole chunk", batch, || {
-            let mut due: Vec<_> = streams.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
+            let mut due: Vec<_> =
+                streams.iter_mut().map(|stream| Due { stream, condition: &prepared, hurried: false }).collect();
             Ok(renderer.render(&mut due).into_iter().collect::<Result<Vec<_>, _>>()?)
         })?;
     }

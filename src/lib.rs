@@ -12,6 +12,7 @@
 //!
 //! Dependencies point down this list only.
 //!
+//! * [`load`]: listeners that put a server to the test
 //! * [`server`]: HTTP and WebSocket; [`protocol`]: the bytes on the wire
 //! * [`engine`]: real-time scheduling of many streams on one device; knows no socket
 //! * [`model`]: a folder of weights, loaded, and the rendering of chunks with it
@@ -19,7 +20,7 @@
 //! * [`scm`]: TrigFlow, the samplers and the objectives; [`nets`]: the networks
 //! * [`corpus`]: procedural sounds with captions; [`audio`]: spectrogram, vocoder, files
 //! * [`ops`]: arrays and dual numbers over candle; [`device`]: where they live
-//! * [`condition`]: what a listener asks for
+//! * [`condition`]: what a listener asks for; [`fault`]: what goes wrong on command, in programs built to be tested
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod audio;
@@ -28,6 +29,8 @@ pub mod corpus;
 pub mod device;
 pub mod engine;
 pub mod eval;
+pub mod fault;
+pub mod load;
 pub mod model;
 pub mod nets;
 pub mod ops;

@@ -3,8 +3,8 @@
  * thread, JSON and spectrogram columns to the page, and what was heard back to the server.
  *
  * In: `{type: "connect", url, start, token, player}`, `{type: "send", message}`, `{type: "close"}`.
- * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on}`, `{type: "fault", message}`,
- * `{type: "closed", code, reason, opened}`.
+ * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on, at_sample}`,
+ * `{type: "fault", message}`, `{type: "closed", code, reason, opened}`.
  *
  * One worker has one connection. A session that goes on elsewhere has another worker, and the first lives until the second
  * is heard.
@@ -24,6 +24,8 @@ let acknowledged = 0;
 let session = null;
 let resumed = false;
 let degraded = false;
+/** Underruns that the server knows of; those of the connection before are not told again. */
+let told = null;
 
 self.onmessage = ({ data }) => {
   if (data.type === "connect") connect(data);
@@ -35,6 +37,7 @@ function connect({ url, start, token, player: port }) {
   player = port;
   resumed = start.resume_token !== undefined;
   acknowledged = start.played ?? 0;
+  told = resumed ? null : 0;
   player.onmessage = ({ data }) => acknowledge(data);
   try {
     socket = new WebSocket(url, token ? [SUBPROTOCOL, TOKEN_SUBPROTOCOL + token] : SUBPROTOCOL);
@@ -84,13 +87,16 @@ function frame(buffer) {
   const { epoch, flags, firstSample } = header;
   player.postMessage({ type: "frame", epoch, flags, firstSample, samples }, [samples.buffer]);
   const on = (flags & Flag.DEGRADED) !== 0;
-  if (on !== degraded) postMessage({ type: "degraded", on });
+  // A replacement makes up its mind anew about what was marked before.
+  if (on !== degraded || flags & Flag.REPLACE) postMessage({ type: "degraded", on, at_sample: Number(firstSample) });
   degraded = on;
 }
 
 /** The audio thread outlives sessions: what it says of an earlier one does not count. */
-function acknowledge({ session: of, played }) {
+function acknowledge({ session: of, played, underruns }) {
   if (session === null || of !== session || played <= acknowledged) return;
   acknowledged = played;
-  send({ type: "played", sample: played });
+  const ranDry = underruns - (told ?? underruns);
+  told = underruns;
+  send({ type: "played", sample: played, ...(ranDry > 0 && { underruns: ranDry }) });
 }

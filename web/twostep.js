@@ -378,7 +378,7 @@ export class Twostep extends EventTarget {
         if (worker !== this.#worker) return;
         if (data.type === "message") this.#fromServer(data.message);
         else if (data.type === "columns") this.#emit("columns", data);
-        else if (data.type === "degraded") this.#emit("degraded", { on: data.on });
+        else if (data.type === "degraded") this.#degraded(data);
         else if (data.type === "fault") this.#emit("error", { code: "bad_frame", message: data.message });
       };
     });
@@ -449,6 +449,10 @@ export class Twostep extends EventTarget {
     const wish = { event_id, at_sample, kind: asked.kind, seconds: (performance.now() - asked.at) / 1000 + ahead };
     this.#upcoming.push({ ...wish, asked: asked.at });
     this.#emit("applied", wish);
+  }
+
+  #degraded({ on, at_sample }) {
+    if (this.#performance?.degrade(at_sample, on)) this.#emit("degraded", { on });
   }
 
   #fromPlayer(data) {

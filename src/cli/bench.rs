@@ -1,8 +1,9 @@
 //! `twostep bench`: how long each stage of a chunk takes on this machine.
 
+use super::bench_load::BenchLoad;
 use super::model::ModelArg;
 use candle_core::{DType, Device, Tensor};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use twostep::audio::{Vocoder, silence};
 use twostep::condition::{Condition, Controls, Prompt};
@@ -17,7 +18,10 @@ use twostep::model::{ChunkInputs, Model};
 
 /// Options of `twostep bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
     #[command(flatten)]
     model: ModelArg,
     /// Streams served together, separated by commas
@@ -40,6 +44,13 @@ pub struct Bench {
     json: Option<PathBuf>,
 }
 
+/// What else there is to measure.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Listen to a server as many listeners do, and say what they found
+    Load(BenchLoad),
+}
+
 /// Streams of the ticks that show how time grows.
 const GROWTH: [usize; 8] = [1, 2, 4, 8, 12, 16, 24, 32];
 
@@ -47,7 +58,10 @@ type Tensors = candle_core::Result<Tensor>;
 
 impl Bench {
     /// Runs the subcommand.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(mut self) -> anyhow::Result<()> {
+        if let Some(What::Load(load)) = self.what.take() {
+            return load.run();
+        }
         let model = self.model.load()?;
         let device = describe(model.device());
         let seconds = model.spec().chunk_samples() as f64 / f64::from(model.spec().sample_rate);
@@ -116,7 +130,7 @@ impl Streams {
     /// The next chunk of each.
     fn tick(&mut self, renderer: &mut ModelRenderer) -> anyhow::Result<()> {
         let condition = &self.condition;
-        let mut due: Vec<_> = self.streams.iter_mut().map(|stream| Due { stream, condition }).collect();
+        let mut due: Vec<_> = self.streams.iter_mut().map(|stream| Due { stream, condition, hurried: false }).collect();
         renderer.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Generate {
             None => {
                 let condition = self.asked.condition(&model)?;
                 let samples = (self.seconds * f64::from(SAMPLE_RATE)).round() as u64;
-                (Performance { seed: self.seed, condition, events: Vec::new() }, samples)
+                (Performance { seed: self.seed, condition, events: Vec::new(), degraded: Vec::new() }, samples)
             }
         };
         let seconds = samples as f64 / f64::from(SAMPLE_RATE);

@@ -3,6 +3,7 @@
 mod asked;
 mod bench;
 mod bench_generator;
+mod bench_load;
 mod config;
 mod corpus;
 mod device;
@@ -19,7 +20,7 @@ mod train;
 
 pub use config::parse;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// Endless, promptable sound from a two-step consistency model.
@@ -31,6 +32,22 @@ pub struct Cli {
     /// What to log, e.g. "warn" or "twostep=debug"
     #[arg(long, env = "TWOSTEP_LOG", default_value = "info", global = true)]
     log: String,
+    /// How to log
+    #[arg(long, env = "TWOSTEP_LOG_FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
+    /// Something that goes wrong: worker-panic, slow-tick, out-of-memory or full-disk; NAME:N on the Nth occasion
+    #[cfg(feature = "fault")]
+    #[arg(long, value_name = "NAME[:N]", global = true)]
+    fault: Vec<twostep::fault::Order>,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +78,13 @@ impl Cli {
     /// Sets up logging and runs the subcommand.
     pub fn run(self) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(&self.log).map_err(|e| anyhow::anyhow!("--log {}: {e}", self.log))?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => log.init(),
+            LogFormat::Json => log.json().init(),
+        }
+        #[cfg(feature = "fault")]
+        self.fault.iter().for_each(|fault| fault.arm());
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Doctor(doctor) => doctor.run(),

@@ -44,6 +44,9 @@ pub struct ServeArgs {
     /// Seconds of sound sent ahead of what is heard: more survives a worse network.
     #[arg(long, env = "TWOSTEP_LEAD_SECONDS", default_value_t = 2.0, value_parser = lead)]
     pub lead_seconds: f32,
+    /// Never make sound with fewer steps than asked for, even if it comes too late for that.
+    #[arg(long, env = "TWOSTEP_KEEP_QUALITY")]
+    pub keep_quality: bool,
     /// Secret that resume and browser tokens are signed with, the same on all servers that are to take over each other's listeners; if
     /// none is given, tokens are good for this process only.
     #[arg(long, env = "TWOSTEP_TOKEN_KEY", hide_env_values = true)]
@@ -114,6 +117,7 @@ impl ServeArgs {
             max_renders: self.max_files.into(),
             max_batch: self.max_batch.into(),
             lead_seconds: self.lead_seconds,
+            degrade: !self.keep_quality,
             ..EngineConfig::default()
         }
     }

@@ -100,6 +100,9 @@ struct Common {
     /// Stop with a checkpoint after so many minutes
     #[arg(long, env = "TWOSTEP_MINUTES")]
     minutes: Option<f64>,
+    /// Minutes between two checkpoints
+    #[arg(long, env = "TWOSTEP_CHECKPOINT_MINUTES", default_value_t = 5.0)]
+    checkpoint_minutes: f64,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -196,6 +199,7 @@ impl Common {
             parts: self.parts,
             log_every: 25,
             time_limit: self.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0))),
+            checkpoint_every: Duration::from_secs_f64(60.0 * self.checkpoint_minutes.max(0.0)),
             ..Options::default()
         };
         let stop = Arc::new(AtomicBool::new(false));

@@ -10,8 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use super::checkpoint::Checkpoint;
 use super::metrics::EngineMetrics;
 use super::stream::{Change, Rendered, Shared, StreamEvent};
+use super::supervisor::Supervisor;
 use super::timeline::Pace;
-use super::worker::{Beginning, Command, Opening, Worker};
+use super::worker::{Beginning, Command, Opening};
 use super::{Grid, Renderer, model::ModelInfo};
 use crate::condition::Condition;
 
@@ -38,6 +39,10 @@ pub struct EngineConfig {
     pub guard: Duration,
     /// How much faster than real time a listener may acknowledge in the long run.
     pub speed: f64,
+    /// Whether chunks are made with fewer steps than asked for rather than too late, see [`quality`](super::quality).
+    pub degrade: bool,
+    /// How long a worker may make no progress while somebody waits for it, before another takes its place.
+    pub stall: Duration,
 }
 
 impl Default for EngineConfig {
@@ -49,6 +54,8 @@ impl Default for EngineConfig {
             lead_seconds: 2.0,
             guard: Duration::from_millis(100),
             speed: 1.1,
+            degrade: true,
+            stall: Duration::from_secs(5),
         }
     }
 }
@@ -157,17 +164,19 @@ impl Engine {
             let (commands, queue) = mpsc::channel(COMMANDS);
             let (report, readiness) = watch::channel(Readiness::WarmingUp);
             let load = Arc::new(Load::default());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-            let worker = Worker {
-                renderer,
-                commands: queue,
+            let name = format!("engine-{}", devices.len());
+            let supervisor = Supervisor {
+                spare: renderer,
+                commands: Arc::new(Mutex::new(queue)),
+                waker: commands.downgrade(),
                 config,
                 sample_rate: info.sample_rate,
                 load: Arc::clone(&load),
                 metrics: metrics.clone(),
-                runtime,
+                report,
+                name: name.clone(),
             };
-            std::thread::Builder::new().name(format!("engine-{}", devices.len())).spawn(move || worker.run(report))?;
+            std::thread::Builder::new().name(format!("{name}-watch")).spawn(move || supervisor.run())?;
             devices.push(Device { commands, readiness, load });
         }
         Ok(Self(Arc::new(Inner {

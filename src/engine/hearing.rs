@@ -12,6 +12,8 @@ pub struct Hearing {
     /// Samples that may be heard faster than that.
     allowance: f64,
     listening: bool,
+    /// When and where it began to listen.
+    began: (Instant, u64),
     acknowledged: u64,
     /// When that was, or when the listener began to listen.
     at: Instant,
@@ -31,6 +33,7 @@ impl Hearing {
             speed,
             allowance,
             listening: false,
+            began: (now, sample),
             acknowledged: sample,
             at: now,
             heard: sample,
@@ -43,6 +46,7 @@ impl Hearing {
     pub fn listen(&mut self, listening: bool, now: Instant) {
         if listening && !self.listening {
             self.at = now;
+            self.began = (now, self.acknowledged);
         }
         self.listening = listening;
     }
@@ -88,6 +92,12 @@ impl Hearing {
     pub fn reaches(&self, sample: u64) -> Instant {
         let ahead = sample.saturating_sub(self.acknowledged);
         self.at + Duration::from_secs_f64(ahead as f64 / self.rate)
+    }
+
+    /// When a listener who does not hear faster than time reaches `sample`, at the earliest.
+    pub fn reaches_in_time(&self, sample: u64) -> Instant {
+        let (began, at) = self.began;
+        began + Duration::from_secs_f64(sample.saturating_sub(at) as f64 / self.rate)
     }
 
     /// When `sample` will be believed to be heard without a further word; `None` if never.

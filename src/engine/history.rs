@@ -1,11 +1,12 @@
 //! The way back: a stream's states at the frames where its unheard sound began to be decoded.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-/// States of one stream in order of the latent frames at which they stood.
+/// States of one stream in order of the latent frames at which they stood. Clones share them.
 #[derive(Clone, Debug)]
 pub struct History<S> {
-    states: VecDeque<(u64, S)>,
+    states: VecDeque<(u64, Arc<S>)>,
 }
 
 impl<S> Default for History<S> {
@@ -14,10 +15,10 @@ impl<S> Default for History<S> {
     }
 }
 
-impl<S> History<S> {
+impl<S: Clone> History<S> {
     /// Keeps the state at `frame`, which lies behind all others.
     pub fn push(&mut self, frame: u64, state: S) {
-        self.states.push_back((frame, state));
+        self.states.push_back((frame, Arc::new(state)));
     }
 
     /// Takes the way back to `frame`: the last state at or before it, which must be stepped on from there. What lies
@@ -26,7 +27,7 @@ impl<S> History<S> {
         while self.states.back().is_some_and(|&(at, _)| at > frame) {
             self.states.pop_back();
         }
-        self.states.pop_back()
+        self.states.pop_back().map(|(at, state)| (at, Arc::unwrap_or_clone(state)))
     }
 
     /// Forgets what is not needed to go back to `frame` or later.

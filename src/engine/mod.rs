@@ -7,8 +7,10 @@
 //!
 //! * [`model`]: what a model says of itself; [`Renderer`]: what makes its sound; [`grid`]: its latent frames and samples
 //! * [`timeline`]: one listener's timeline; [`hearing`]: how far it has heard; [`history`]: the way back to what it has not
-//! * [`scheduler`]: which streams are due; [`costs`]: what a tick takes, and how many streams that allows
+//! * [`scheduler`]: which streams are due; [`costs`]: what a tick takes, and how many streams that allows; [`quality`]: what
+//!   is given up before anybody's sound comes too late
 //! * [`worker`]: the thread that owns a device; [`stream`]: a stream there; [`tick`]: sound for the due ones
+//! * `supervisor`: replaces a worker that fails; `ledger`: what outlives it
 //! * [`handle`]: the asynchronous side, for servers; [`offline`]: a whole performance as fast as it goes
 //!
 //! A change takes effect at the first latent frame that its listener will not have reached by the time the new sound gets
@@ -20,12 +22,15 @@ pub mod grid;
 pub mod handle;
 pub mod hearing;
 pub mod history;
+mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod offline;
+pub mod quality;
 pub mod render;
 pub mod scheduler;
 pub mod stream;
+mod supervisor;
 pub mod tick;
 pub mod timeline;
 pub mod worker;
@@ -59,19 +64,24 @@ pub struct Due<'a, S, C> {
     pub stream: &'a mut S,
     /// Its condition, prepared by [`Renderer::prepare`].
     pub condition: &'a C,
+    /// Whether one evaluation of the generator must do, whatever the condition asks for.
+    pub hurried: bool,
 }
 
 /// What the engine needs of a model. [`ModelRenderer`] implements it; tests may use a cheap stand-in.
 ///
-/// Sound is a function of (model, seed, conditions so far, sample index) alone: which other streams share the tick, and in
-/// how many parts a chunk is decoded, must not change a bit of it on the CPU.
+/// Sound is a function of (model, seed, conditions so far, hurried chunks, sample index) alone: which other streams share the
+/// tick, and in how many parts a chunk is decoded, must not change a bit of it on the CPU.
 pub trait Renderer: Send + 'static {
     /// Generative state of one stream: seed, latents, decoder and vocoder state. Clones are snapshots: the engine goes
     /// back to them for changes, and where a panic in one stream's share of a tick is to be undone for the others.
-    type Stream: Clone + Send;
+    type Stream: Clone + Send + Sync;
     /// A condition after the text encoder.
     type Prepared: Clone + Send;
 
+    /// Another renderer of the same model, for a worker that takes the place of one that is stuck: it may share weights, but
+    /// nothing that the other one may hold on to.
+    fn twin(&self) -> Self;
     /// Its latent frames and samples.
     fn grid(&self) -> Grid;
     /// A stream at sample 0.
@@ -118,6 +128,9 @@ pub enum RenderError {
     /// A tensor operation failed.
     #[error("the networks failed: {0}")]
     Networks(String),
+    /// There was not enough memory for an operation.
+    #[error("the device has no memory left: {0}")]
+    Memory(String),
     /// The networks gave a value that is not finite.
     #[error("the networks gave a value that is not finite")]
     NotFinite,
@@ -126,8 +139,21 @@ pub enum RenderError {
     State(String),
 }
 
+impl RenderError {
+    /// Names what the networks said went wrong.
+    fn of_networks(message: String) -> Self {
+        let memory = message.to_lowercase().replace('_', " ").contains("out of memory");
+        if memory { Self::Memory(message) } else { Self::Networks(message) }
+    }
+
+    /// Whether the same may go well the next time.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Networks(_) | Self::Memory(_))
+    }
+}
+
 impl From<candle_core::Error> for RenderError {
     fn from(error: candle_core::Error) -> Self {
-        Self::Networks(crate::model::weights::first_line(&error))
+        Self::of_networks(crate::model::weights::first_line(&error))
     }
 }

@@ -1,6 +1,8 @@
 //! A performance as fast as it goes, for files and measurements: the same samples a listener would hear who asked for the
 //! same at the same moments.
 
+use std::ops::Range;
+
 use super::stream::Change;
 use super::timeline::Transport;
 use super::{Chunk, Due, Grid, RenderError, Renderer};
@@ -25,6 +27,8 @@ pub struct Performance {
     pub condition: Condition,
     /// What came then, in order.
     pub events: Vec<Event>,
+    /// Samples whose chunks were made with one step because there was no time for more.
+    pub degraded: Vec<Range<u64>>,
 }
 
 /// Renders the first `samples` samples of a performance, chunk by chunk: memory does not grow with length. `sink` gets
@@ -55,7 +59,9 @@ pub fn perform<R: Renderer, E: From<RenderError>>(
                 renderer.reset_context(&mut stream);
             }
         }
-        first(renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared }]))?;
+        let begin = grid.sample(frame);
+        let hurried = performance.degraded.iter().any(|samples| samples.contains(&begin));
+        first(renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared, hurried }]))?;
         let frames = grid.chunk_frames.min(turns.peek().map_or(u64::MAX, |turn| turn.frame - frame));
         let mut chunk: Chunk = first(renderer.decode(&mut [&mut stream], frames))?;
         frame += frames;
@@ -112,6 +118,6 @@ pub fn render<R: Renderer, E: From<RenderError>>(
     samples: u64,
     sink: impl FnMut(&Stereo, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let performance = Performance { seed, condition: condition.clone(), events: Vec::new() };
+    let performance = Performance { seed, condition: condition.clone(), events: Vec::new(), degraded: Vec::new() };
     perform(renderer, &performance, samples, sink)
 }

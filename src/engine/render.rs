@@ -23,10 +23,11 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Renders with a model.
 pub struct ModelRenderer {
-    model: Model,
+    model: Arc<Model>,
 }
 
 /// Everything that a stream's next chunk depends on, but for its condition.
@@ -70,10 +71,16 @@ pub struct PreparedCondition {
     steps: usize,
 }
 
+impl Due<'_, StreamState, PreparedCondition> {
+    fn steps(&self) -> usize {
+        if self.hurried { 1 } else { self.condition.steps }
+    }
+}
+
 impl ModelRenderer {
     /// Renders with this model.
     pub fn new(model: Model) -> Self {
-        Self { model }
+        Self { model: Arc::new(model) }
     }
 
     /// The model.
@@ -171,7 +178,7 @@ impl ModelRenderer {
             }
             Err(error) => {
                 let message = crate::model::weights::first_line(&error);
-                streams.iter().map(|_| Err(RenderError::Networks(message.clone()))).collect()
+                streams.iter().map(|_| Err(RenderError::of_networks(message.clone()))).collect()
             }
         }
     }
@@ -231,6 +238,10 @@ impl Renderer for ModelRenderer {
     type Stream = StreamState;
     type Prepared = PreparedCondition;
 
+    fn twin(&self) -> Self {
+        Self { model: Arc::clone(&self.model) }
+    }
+
     fn grid(&self) -> Grid {
         let spec = self.model.spec();
         Grid {
@@ -263,12 +274,12 @@ impl Renderer for ModelRenderer {
 
     fn sample(&mut self, due: &mut [Due<'_, StreamState, PreparedCondition>]) -> Vec<Result<(), RenderError>> {
         let mut results: Vec<Result<(), RenderError>> = due.iter().map(|_| Ok(())).collect();
-        let mut wanted: Vec<usize> = due.iter().map(|due| due.condition.steps).collect();
+        let mut wanted: Vec<usize> = due.iter().map(Due::steps).collect();
         wanted.sort_unstable();
         wanted.dedup();
         for steps in wanted {
             let (places, mut group): (Vec<usize>, Vec<_>) =
-                due.iter_mut().enumerate().filter(|(_, due)| due.condition.steps == steps).unzip();
+                due.iter_mut().enumerate().filter(|(_, due)| due.steps() == steps).unzip();
             let part = self.part(group.len());
             let sampled = if part == group.len() {
                 in_pool(|| self.sample_group(&group, steps))
@@ -290,7 +301,7 @@ impl Renderer for ModelRenderer {
                 Err(error) => {
                     let message = crate::model::weights::first_line(&error);
                     for place in places {
-                        results[place] = Err(RenderError::Networks(message.clone()));
+                        results[place] = Err(RenderError::of_networks(message.clone()));
                     }
                 }
             }
@@ -401,8 +412,11 @@ mod tests {
             seeds.iter().map(|&(_, steps)| renderer.prepare(&condition("rain", steps)).unwrap()).collect();
         let mut sound = vec![silence(); seeds.len()];
         for _ in 0..chunks {
-            let mut due: Vec<_> =
-                streams.iter_mut().zip(&prepared).map(|(stream, condition)| Due { stream, condition }).collect();
+            let mut due: Vec<_> = streams
+                .iter_mut()
+                .zip(&prepared)
+                .map(|(stream, condition)| Due { stream, condition, hurried: false })
+                .collect();
             for (sound, chunk) in sound.iter_mut().zip(renderer.render(&mut due)) {
                 append(sound, chunk.unwrap());
             }
@@ -418,6 +432,39 @@ mod tests {
             assert!(&together(&[with], 3)[0] == alone, "stream {with:?} changed in company");
         }
         assert!(mixed[0] != mixed[1]);
+    }
+
+    #[test]
+    fn what_is_not_finite_in_one_stream_never_reaches_fifteen_others() {
+        let mut renderer = renderer();
+        let prepared = renderer.prepare(&condition("rain", 2)).unwrap();
+        let mut streams: Vec<_> = (1..=16).map(|seed| renderer.open(seed)).collect();
+        fn due<'a>(
+            streams: &'a mut [StreamState],
+            condition: &'a PreparedCondition,
+        ) -> Vec<Due<'a, StreamState, PreparedCondition>> {
+            streams.iter_mut().map(|stream| Due { stream, condition, hurried: false }).collect()
+        }
+        renderer.render(&mut due(&mut streams, &prepared)).into_iter().for_each(|chunk| drop(chunk.unwrap()));
+        let mut alone = streams.clone();
+        let alone = alone.chunks_mut(1).map(|one| renderer.render(&mut due(one, &prepared)).remove(0).unwrap());
+        let alone: Vec<Chunk> = alone.collect();
+        let others = |chunks: Vec<Result<Chunk, RenderError>>, poisoned: usize| {
+            for (i, (chunk, alone)) in chunks.into_iter().zip(&alone).enumerate() {
+                match chunk {
+                    Ok(chunk) => assert!(i != poisoned && &chunk == alone, "stream {i} was changed"),
+                    Err(error) => assert!(i == poisoned && matches!(error, RenderError::NotFinite), "{i}: {error}"),
+                }
+            }
+        };
+        // In the context, before the generator.
+        let mut context = streams.clone();
+        context[5].past[3] = f32::NAN;
+        others(renderer.render(&mut due(&mut context, &prepared)), 5);
+        // In the latents, before the decoder.
+        renderer.sample(&mut due(&mut streams, &prepared)).into_iter().for_each(|sampled| sampled.unwrap());
+        streams[7].ahead[0] = f32::INFINITY;
+        others(renderer.decode(&mut streams.iter_mut().collect::<Vec<_>>(), 12), 7);
     }
 
     #[test]
@@ -451,7 +498,7 @@ mod tests {
             let (mut stream, mut sound) = (renderer.open(9), silence());
             for slices in cuts {
                 stream = renderer.restore(&renderer.save(&stream)).unwrap();
-                renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared }]).remove(0).unwrap();
+                renderer.sample(&mut [Due { stream: &mut stream, condition: &prepared, hurried: false }]).remove(0).unwrap();
                 let mut left = 12;
                 for slice in slices.into_iter().chain([12]) {
                     let frames = slice.min(left);

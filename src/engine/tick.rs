@@ -2,22 +2,27 @@
 //! so that what one stream suffers the others do not hear.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::costs::Costs;
+use super::ledger::Streams;
 use super::metrics::EngineMetrics;
 use super::stream::{Rendered, Stream, StreamError, StreamEvent, caught};
 use super::timeline::Pace;
 use super::{Checkpoint, Chunk, Due, RenderError, Renderer};
+use crate::fault::{Fault, strikes};
 
-/// The streams of a worker by their number.
-pub(super) type Streams<R> = BTreeMap<u64, Stream<R>>;
+/// What a slow tick takes longer.
+const SLOW: Duration = Duration::from_secs(10);
 
 pub(super) struct Tick<'a, R: Renderer> {
     pub(super) renderer: &'a mut R,
     pub(super) streams: &'a mut Streams<R>,
     pub(super) costs: &'a mut Costs,
     pub(super) metrics: &'a EngineMetrics,
+    /// Whether live streams are to make do with one step.
+    pub(super) hurried: bool,
+    pub(super) sample_rate: u32,
 }
 
 impl<R: Renderer> Tick<'_, R> {
@@ -36,22 +41,27 @@ impl<R: Renderer> Tick<'_, R> {
             }
         }
         if !new.is_empty() {
+            let groups = self.groups(&new);
             let begin = Instant::now();
             self.isolated(&new, Self::sample);
-            self.costs.sampled(new.len(), begin.elapsed());
+            self.costs.sampled(&groups, begin.elapsed());
         }
         let mut slices: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for &id in due {
-            if let Some(stream) = self.streams.get_mut(&id) {
+            if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.is_over()) {
                 stream.remember();
                 slices.entry(stream.timeline.next_slice()).or_default().push(id);
             }
         }
         for (frames, ids) in slices {
             let begin = Instant::now();
-            self.isolated(&ids, |tick, ids| tick.decode(ids, frames, &mut checkpoints));
+            self.isolated(&ids, |tick, ids, last| tick.decode(ids, frames, &mut checkpoints, last));
             self.costs.decoded(ids.len(), frames, begin.elapsed());
         }
+        if strikes(Fault::SlowTick) {
+            std::thread::sleep(SLOW);
+        }
+        assert!(!strikes(Fault::WorkerPanic), "a fault was ordered");
         self.metrics.tick_seconds.observe(start.elapsed().as_secs_f64());
         self.metrics.batch_size.observe(due.len() as f64);
     }
@@ -68,42 +78,72 @@ impl<R: Renderer> Tick<'_, R> {
         })
     }
 
-    /// Runs a stage that fails as a whole only by a panic: then everything goes back, and each stream is tried alone to
-    /// find whose panic it is.
-    fn isolated(&mut self, ids: &[u64], mut stage: impl FnMut(&mut Self, &[u64]) -> Result<(), StreamError>) {
+    /// How many of these are sampled in how many steps.
+    fn groups(&self, ids: &[u64]) -> Vec<(usize, usize)> {
+        let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
+        for stream in ids.iter().filter_map(|id| self.streams.get(id)) {
+            let steps = if stream.hurries(self.hurried) { 1 } else { stream.steps() };
+            *groups.entry(steps).or_default() += 1;
+        }
+        groups.into_iter().collect()
+    }
+
+    /// Runs a stage, which gives the streams that are to be tried once more, and fails as a whole only by a panic: then all
+    /// are. Those go back to where they were and are tried alone, to find whose panic it was, or with the memory of all.
+    fn isolated(
+        &mut self,
+        ids: &[u64],
+        mut stage: impl FnMut(&mut Self, &[u64], bool) -> Result<Vec<u64>, StreamError>,
+    ) {
         let state = |id: &u64| Some((*id, self.streams.get(id)?.state.clone()));
         let before: Vec<(u64, R::Stream)> = ids.iter().filter_map(state).collect();
-        let Err(panic) = stage(self, ids) else { return };
-        tracing::error!(error = %panic, streams = before.len(), "a tick failed; its streams go one by one");
-        for (id, state) in before {
+        let again = stage(self, ids, false).unwrap_or_else(|panic| {
+            tracing::error!(error = %panic, streams = before.len(), "a tick failed; its streams go one by one");
+            ids.to_vec()
+        });
+        for (id, state) in before.into_iter().filter(|(id, _)| again.contains(id)) {
+            self.metrics.retries.inc();
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.state = state;
             }
-            if let Err(error) = stage(self, &[id]) {
+            if let Err(error) = stage(self, &[id], true) {
                 self.fail(id, error);
             }
         }
     }
 
-    fn sample(&mut self, ids: &[u64]) -> Result<(), StreamError> {
-        let wanted = self.streams.iter_mut().filter(|(id, _)| ids.contains(id));
+    /// Ends a stream, or has it tried again if that is of any use and not what was just done; whether it is.
+    fn again(&mut self, id: u64, error: RenderError, last: bool) -> bool {
+        let again = !last && error.may_pass();
+        if again {
+            tracing::error!(stream = id, %error, "a stream failed; it is tried once more");
+        } else {
+            self.fail(id, error.into());
+        }
+        again
+    }
+
+    fn sample(&mut self, ids: &[u64], last: bool) -> Result<Vec<u64>, StreamError> {
+        let all = self.hurried;
+        let wanted = self.streams.iter_mut().filter(|(id, stream)| ids.contains(id) && !stream.is_over());
         let (ids, mut due): (Vec<u64>, Vec<_>) = wanted
             .filter_map(|(&id, stream)| {
-                Some((id, Due { stream: &mut stream.state, condition: stream.prepared.as_ref()? }))
+                let hurried = stream.hurries(all);
+                stream.timeline.sampled(hurried);
+                Some((id, Due { stream: &mut stream.state, condition: stream.prepared.as_ref()?, hurried }))
             })
             .unzip();
         let renderer = &mut *self.renderer;
         let sampled = caught(|| {
+            if strikes(Fault::OutOfMemory) {
+                return Ok(due.iter().map(|_| Err(RenderError::Memory("a fault was ordered".into()))).collect());
+            }
             let sampled = renderer.sample(&mut due);
             assert_eq!(sampled.len(), due.len(), "a renderer answers for each stream");
             Ok(sampled)
         })?;
-        for (id, sampled) in ids.into_iter().zip(sampled) {
-            if let Err(error) = sampled {
-                self.fail(id, error.into());
-            }
-        }
-        Ok(())
+        let failed = ids.into_iter().zip(sampled).filter_map(|(id, sampled)| Some((id, sampled.err()?)));
+        Ok(failed.filter_map(|(id, error)| self.again(id, error, last).then_some(id)).collect())
     }
 
     fn decode(
@@ -111,8 +151,9 @@ impl<R: Renderer> Tick<'_, R> {
         ids: &[u64],
         frames: u64,
         checkpoints: &mut BTreeMap<u64, Box<Checkpoint>>,
-    ) -> Result<(), StreamError> {
-        let wanted = self.streams.iter_mut().filter(|(id, _)| ids.contains(id));
+        last: bool,
+    ) -> Result<Vec<u64>, StreamError> {
+        let wanted = self.streams.iter_mut().filter(|(id, stream)| ids.contains(id) && !stream.is_over());
         let (ids, mut states): (Vec<u64>, Vec<_>) = wanted.map(|(&id, stream)| (id, &mut stream.state)).unzip();
         let renderer = &mut *self.renderer;
         let chunks = caught(|| {
@@ -120,23 +161,22 @@ impl<R: Renderer> Tick<'_, R> {
             assert_eq!(chunks.len(), states.len(), "a renderer gives one chunk for each stream");
             Ok(chunks)
         })?;
+        let mut again = Vec::new();
         for (id, chunk) in ids.into_iter().zip(chunks) {
-            self.deliver(id, frames, chunk, checkpoints.remove(&id));
+            match chunk {
+                Ok(chunk) => self.deliver(id, frames, chunk, checkpoints.remove(&id)),
+                Err(error) => again.extend(self.again(id, error, last).then_some(id)),
+            }
         }
-        Ok(())
+        Ok(again)
     }
 
-    fn deliver(
-        &mut self,
-        id: u64,
-        frames: u64,
-        chunk: Result<Chunk, RenderError>,
-        checkpoint: Option<Box<Checkpoint>>,
-    ) {
-        let finite = |chunk: &Chunk| chunk.pcm.left.iter().chain(&chunk.pcm.right).all(|x| x.is_finite());
-        match chunk {
-            Ok(chunk) if finite(&chunk) => {
+    fn deliver(&mut self, id: u64, frames: u64, chunk: Chunk, checkpoint: Option<Box<Checkpoint>>) {
+        let finite = chunk.pcm.left.iter().chain(&chunk.pcm.right).all(|x| x.is_finite());
+        match finite {
+            true => {
                 let Some(stream) = self.streams.get_mut(&id) else { return };
+                let (begins, promise) = (stream.timeline.begins_chunk(), stream.timeline.promise());
                 let span = stream.timeline.advance(frames);
                 let promised = stream.timeline.end() - span.first_sample;
                 if chunk.pcm.len() as u64 != promised {
@@ -144,13 +184,19 @@ impl<R: Renderer> Tick<'_, R> {
                     return self.fail(id, RenderError::Networks(message).into());
                 }
                 stream.give(StreamEvent::Sound(Box::new(Rendered { span, chunk, checkpoint })));
+                if stream.timeline.pace() == Pace::Live {
+                    let (asked, lead) = (stream.take_asked(), stream.timeline.lead());
+                    self.metrics.observe(asked, promise, lead as f64 / f64::from(self.sample_rate));
+                }
                 self.metrics.chunks.inc();
                 if span.replace {
                     self.metrics.replacements.inc();
                 }
+                if span.degraded && begins {
+                    self.metrics.degraded_chunks.inc();
+                }
             }
-            Ok(_) => self.fail(id, RenderError::NotFinite.into()),
-            Err(error) => self.fail(id, error.into()),
+            false => self.fail(id, RenderError::NotFinite.into()),
         }
     }
 
@@ -158,9 +204,8 @@ impl<R: Renderer> Tick<'_, R> {
     pub(super) fn fail(&mut self, id: u64, error: StreamError) {
         tracing::error!(stream = id, %error, "a stream failed");
         self.metrics.failures.inc();
-        if let Some(stream) = self.streams.remove(&id) {
-            stream.give(StreamEvent::Failed(error));
-            self.metrics.streams.dec();
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.fail(error);
         }
     }
 }

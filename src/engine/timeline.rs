@@ -42,6 +42,8 @@ pub struct Span {
     pub replace: bool,
     /// Whether the context was cleared just before it.
     pub reset: bool,
+    /// Whether it was sampled with fewer steps than asked for.
+    pub degraded: bool,
 }
 
 /// The timeline of one stream; sample counts are at the model's rate, frames are latent frames.
@@ -56,13 +58,16 @@ pub struct Timeline {
     epoch: u32,
     replace: bool,
     reset: bool,
+    /// Whether the chunk in progress was sampled with fewer steps than asked for.
+    degraded: bool,
     hearing: Hearing,
 }
 
 impl Timeline {
     /// A timeline at latent frame `made`, not playing.
     pub fn new(grid: Grid, pace: Pace, made: u64, epoch: u32, hearing: Hearing) -> Self {
-        Self { grid, pace, playing: false, made, cut: made, epoch, replace: false, reset: false, hearing }
+        let (playing, replace, reset, degraded) = Default::default();
+        Self { grid, pace, playing, made, cut: made, epoch, replace, reset, degraded, hearing }
     }
 
     /// The same for a listener who resumes, and may hold more already: what comes takes the place of it.
@@ -108,6 +113,18 @@ impl Timeline {
         if self.playing { self.hearing.believes(needed) } else { None }
     }
 
+    /// Whether sound is wanted at all.
+    pub fn plays(&self) -> bool {
+        self.playing
+    }
+
+    /// When a listener who was promised more sound runs out of it: not at the beginning and after a change, when what comes
+    /// is as soon as it can be. One who acknowledges faster than anybody can listen does not run out sooner for it.
+    pub fn promise(&self) -> Option<Instant> {
+        let promised = self.made > self.cut && self.begins_chunk();
+        promised.then(|| self.deadline().max(self.hearing.reaches_in_time(self.end())))
+    }
+
     /// When the listener runs out of sound.
     pub fn deadline(&self) -> Instant {
         self.hearing.reaches(self.end())
@@ -123,6 +140,11 @@ impl Timeline {
         let since = self.made - self.cut;
         let chunk = self.grid.chunk_frames;
         if since == 0 { FIRST_SLICE.min(chunk) } else { chunk - since % chunk }
+    }
+
+    /// Takes note that the next chunk is sampled, and with fewer steps than asked for or not.
+    pub fn sampled(&mut self, degraded: bool) {
+        self.degraded = degraded;
     }
 
     /// Takes note of how far the listener says it has heard.
@@ -191,6 +213,7 @@ impl Timeline {
             epoch: self.epoch,
             replace: std::mem::take(&mut self.replace),
             reset: std::mem::take(&mut self.reset),
+            degraded: self.degraded,
         };
         self.made += frames;
         span
@@ -247,6 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn the_sound_of_a_degraded_chunk_is_marked_to_its_end_or_to_the_next_change() {
+        let start = Instant::now();
+        let mut timeline = timeline(start);
+        timeline.play(true, start);
+        assert_eq!(timeline.promise(), None, "nobody has heard anything");
+        timeline.sampled(true);
+        assert!(timeline.advance(3).degraded);
+        assert_eq!(timeline.promise(), None, "the rest of the chunk is sampled already");
+        assert!(timeline.advance(9).degraded);
+        assert_eq!(timeline.promise(), Some(start + Duration::from_millis(1160)));
+        timeline.hear(116, start + Duration::from_millis(10));
+        assert_eq!(timeline.promise(), Some(start + Duration::from_millis(1160)), "nobody hears that fast");
+        timeline.sampled(false);
+        assert!(!timeline.advance(12).degraded);
+    }
+
+    #[test]
     fn a_change_replaces_what_the_listener_will_not_have_reached() {
         let start = Instant::now();
         let mut timeline = timeline(start);
@@ -261,7 +301,7 @@ mod tests {
         assert_eq!((timeline.end(), timeline.next_slice(), timeline.begins_chunk()), (86, 3, true));
         assert_eq!(timeline.change_frame(0, start), 9, "a later change never takes back an earlier one");
         timeline.cut_at(9);
-        assert_eq!(timeline.advance(3), Span { first_sample: 86, epoch: 1, replace: true, reset: false });
+        assert_eq!(timeline.advance(3), Span { replace: true, ..plain(86, 1) });
         assert_eq!(timeline.advance(9), plain(116, 1));
         assert_eq!(timeline.change_frame(10_000, start), 21, "what is not made needs no replacement");
         timeline.cut_at(21);
@@ -281,10 +321,10 @@ mod tests {
         assert_eq!(timeline.lead(), 0, "what was not heard never will be");
         assert!(!timeline.is_due(1000));
         timeline.play(true, now);
-        assert_eq!(timeline.advance(3), Span { first_sample: 26, epoch: 1, replace: false, reset: true });
+        assert_eq!(timeline.advance(3), Span { reset: true, ..plain(26, 1) });
         assert_eq!(timeline.advance(9), plain(56, 1));
         timeline.cut_at(10);
         assert!(timeline.clear());
-        assert_eq!(timeline.advance(3), Span { first_sample: 96, epoch: 2, replace: true, reset: true });
+        assert_eq!(timeline.advance(3), Span { replace: true, reset: true, ..plain(96, 2) });
     }
 }

@@ -1,6 +1,6 @@
 //! The one thread that owns a device, its renderer and its streams.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -8,14 +8,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 use super::checkpoint::Checkpoint;
-use super::costs::{BUCKETS, Costs};
+use super::costs::{BUCKETS, Costs, Measured, USUAL_STEPS};
 use super::grid::Grid;
 use super::handle::{EngineConfig, Load, Readiness};
 use super::hearing::Hearing;
+use super::ledger::{GivenUp, Inheritance, Ledger, Streams};
 use super::metrics::EngineMetrics;
+use super::quality::Ladder;
 use super::scheduler::{Candidate, select};
 use super::stream::{Change, Shared, Stream, StreamError, StreamEvent, caught};
-use super::tick::{Streams, Tick};
+use super::tick::Tick;
 use super::timeline::{Pace, Timeline};
 use super::{Due, Renderer};
 use crate::condition::{Condition, Controls, Prompt};
@@ -63,63 +65,103 @@ pub(super) enum Command {
 
 pub(super) struct Worker<R: Renderer> {
     pub(super) renderer: R,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) commands: Arc<Mutex<mpsc::Receiver<Command>>>,
     pub(super) config: EngineConfig,
     pub(super) sample_rate: u32,
     pub(super) load: Arc<Load>,
     pub(super) metrics: EngineMetrics,
     /// Waits for commands with a deadline.
     pub(super) runtime: Runtime,
+    /// What is left when this worker fails, and its turn to write there.
+    pub(super) ledger: Arc<Ledger<R>>,
+    pub(super) term: u64,
 }
 
+/// A worker has ended in order.
+#[derive(Debug)]
+pub(super) struct Ended;
+
 impl<R: Renderer> Worker<R> {
-    /// Works until every handle and every stream is gone.
-    pub(super) fn run(mut self, report: watch::Sender<Readiness>) {
-        let grid = self.renderer.grid();
-        let mut costs = match self.warm_up(grid) {
-            Ok(costs) => costs,
-            Err(error) => {
-                tracing::error!(%error, "the engine does not work");
-                report.send_replace(Readiness::Failed(error.to_string()));
-                return;
-            }
+    /// Works until every handle and every stream is gone, or this worker is given up.
+    pub(super) fn run(mut self, inheritance: Inheritance<R>, report: &watch::Sender<Readiness>) -> Ended {
+        let Inheritance { mut streams, costs, .. } = inheritance;
+        let mut costs = match costs {
+            Some(costs) => costs,
+            None => match self.warm_up(report) {
+                Ok(costs) => costs,
+                Err(error) => {
+                    tracing::error!(%error, "the engine does not work");
+                    report.send_replace(Readiness::Failed(error.to_string()));
+                    return Ended;
+                }
+            },
         };
-        self.load.set_capacity(costs.capacity());
-        let took = costs.tick(1, grid.chunk_frames);
-        tracing::info!(chunk_seconds = took.as_secs_f64(), capacity = costs.capacity(), "the engine is warm");
-        report.send_replace(Readiness::Ready(took));
-        let mut streams = Streams::new();
-        let promised = costs.capacity();
+        if self.work(&mut streams, &mut costs).is_err() {
+            tracing::warn!("a worker that was replaced has come to its end");
+        }
+        Ended
+    }
+
+    fn work(&mut self, streams: &mut Streams<R>, costs: &mut Costs) -> Result<(), GivenUp> {
+        let grid = self.renderer.grid();
+        let mut ladder = Ladder::new(Duration::from_secs_f32(self.config.lead_seconds));
+        let at_once = self.commands().max_capacity();
         loop {
-            let due = self.due(&mut streams, &mut costs);
+            let due = self.due(streams, costs)?;
+            self.commit(streams, costs)?;
             if due.is_empty() {
-                let probe = streams.is_empty() && costs.capacity() < promised;
-                match self.wait(&streams, probe.then(|| Instant::now() + PROBE_INTERVAL)) {
-                    Some(Some(command)) => self.obey(command, &mut streams, &mut costs),
-                    Some(None) if probe => self.probe(grid, &mut costs),
+                let probe = streams.is_empty() && costs.promises_less();
+                match self.wait(streams, probe.then(|| Instant::now() + PROBE_INTERVAL)) {
+                    Some(Some(command)) => self.obey(command, streams, costs)?,
+                    Some(None) if probe => self.probe(grid, costs),
                     Some(None) => {}
-                    None => return,
+                    None => return Ok(()),
                 }
             } else {
-                let Self { renderer, metrics, .. } = &mut self;
-                Tick { renderer, streams: &mut streams, costs: &mut costs, metrics }.run(&due);
+                let hurried = self.config.degrade && self.judge(&mut ladder, streams, costs);
+                self.ledger.ticks(self.term, &due)?;
+                let Self { renderer, metrics, sample_rate, .. } = self;
+                Tick { renderer, streams, costs, metrics, hurried, sample_rate: *sample_rate }.run(&due);
+                self.commit(streams, costs)?;
                 self.load.set_capacity(costs.capacity());
+                self.metrics.slowdown.set(costs.slowdown());
             }
+            self.count_waiting(streams);
             // As many as the queue holds and no more: a flood of commands cannot hold up the next tick for ever.
-            for _ in 0..self.commands.max_capacity() {
-                let Ok(command) = self.commands.try_recv() else { break };
-                self.obey(command, &mut streams, &mut costs);
+            for _ in 0..at_once {
+                let command = self.commands().try_recv();
+                let Ok(command) = command else { break };
+                self.obey(command, streams, costs)?;
             }
-            self.sweep(&mut streams);
+            // Frees the streams whose listeners have gone.
+            streams.retain(|_, stream| !stream.events.is_closed());
         }
     }
 
+    fn commands(&self) -> std::sync::MutexGuard<'_, mpsc::Receiver<Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_waiting(&self, streams: &Streams<R>) {
+        let events: usize =
+            streams.values().map(|stream| stream.events.max_capacity() - stream.events.capacity()).sum();
+        self.metrics.events_waiting.set(events as i64);
+        self.metrics.commands_waiting.set(self.commands().len() as i64);
+    }
+
+    /// Writes down how the streams stand, and lets them say what they have to say.
+    fn commit(&self, streams: &mut Streams<R>, costs: &Costs) -> Result<(), GivenUp> {
+        let more = self.ledger.commit(self.term, streams, costs)?;
+        self.metrics.streams.inc_by(more);
+        Ok(())
+    }
+
     /// The next command; nothing when a stream wakes before it comes, or at `wake`, and the end when nobody can send any more.
-    fn wait(&mut self, streams: &Streams<R>, wake: Option<Instant>) -> Option<Option<Command>> {
+    fn wait(&self, streams: &Streams<R>, wake: Option<Instant>) -> Option<Option<Command>> {
         let lead = self.config.lead_samples(self.sample_rate);
         let wake = streams.values().filter_map(|stream| stream.wakes(lead)).chain(wake).min();
-        let Self { commands, runtime, .. } = self;
-        runtime.block_on(async {
+        let mut commands = self.commands();
+        self.runtime.block_on(async {
             match wake {
                 None => commands.recv().await.map(Some),
                 Some(at) => match timeout_at(at.into(), commands.recv()).await {
@@ -130,19 +172,25 @@ impl<R: Renderer> Worker<R> {
         })
     }
 
-    /// Makes chunks as steady streams do, in ever larger buckets, until a tick would be too long.
-    fn warm_up(&mut self, grid: Grid) -> Result<Costs, StreamError> {
+    /// Makes chunks as steady streams do, in ever larger buckets, until a tick would be too long; then tells what can be
+    /// promised.
+    fn warm_up(&mut self, report: &watch::Sender<Readiness>) -> Result<Costs, StreamError> {
+        let grid = self.renderer.grid();
         let chunk_seconds = grid.chunk_samples() as f64 / f64::from(self.sample_rate);
         let mut costs = Costs::new(grid.chunk_frames, chunk_seconds);
         let largest = self.config.max_batch.max(1);
         for bucket in BUCKETS.into_iter().take_while(|&bucket| bucket <= largest) {
-            let (sample, decode) = self.measure(grid, bucket)?;
-            if bucket > 1 && sample + decode > LONGEST_TICK {
+            let measured = self.measure(grid, bucket)?;
+            if bucket > 1 && measured.two_steps + measured.decode > LONGEST_TICK {
                 break;
             }
-            costs.measured(sample, decode);
-            tracing::debug!(bucket, ?sample, ?decode, "a bucket is measured");
+            costs.measured(measured);
+            tracing::debug!(bucket, ?measured, "a bucket is measured");
         }
+        self.load.set_capacity(costs.capacity());
+        let took = costs.tick(1, grid.chunk_frames);
+        tracing::info!(chunk_seconds = took.as_secs_f64(), capacity = costs.capacity(), "the engine is warm");
+        report.send_replace(Readiness::Ready(took));
         Ok(costs)
     }
 
@@ -150,10 +198,10 @@ impl<R: Renderer> Worker<R> {
     /// is over.
     fn probe(&mut self, grid: Grid, costs: &mut Costs) {
         match self.measure(grid, 1) {
-            Ok((sample, decode)) => {
+            Ok(Measured { two_steps, decode, .. }) => {
                 // One look weighs as much as a few seconds of a stream.
                 for _ in 0..PROBE_WEIGHT {
-                    costs.sampled(1, sample);
+                    costs.sampled(&[(USUAL_STEPS, 1)], two_steps);
                     costs.decoded(1, grid.chunk_frames, decode);
                 }
                 self.load.set_capacity(costs.capacity());
@@ -162,41 +210,51 @@ impl<R: Renderer> Worker<R> {
         }
     }
 
-    /// What sampling and decoding a chunk of so many streams takes at best.
-    fn measure(&mut self, grid: Grid, bucket: usize) -> Result<(Duration, Duration), StreamError> {
+    /// What a chunk of so many streams takes at best.
+    fn measure(&mut self, grid: Grid, bucket: usize) -> Result<Measured, StreamError> {
         let condition = Condition {
             prompts: vec![Prompt { text: "warm up".into(), weight: 1.0 }],
             controls: Controls::default(),
             guidance: 1.0,
-            steps: 2,
+            steps: USUAL_STEPS,
             temperature: 1.0,
         };
         let renderer = &mut self.renderer;
         caught(|| {
             let prepared = renderer.prepare(&condition)?;
             let mut states: Vec<R::Stream> = (0..bucket as u64).map(|seed| renderer.open(seed)).collect();
-            let mut best = (Duration::MAX, Duration::MAX);
+            let mut best = [Duration::MAX; 3];
             // The first chunk finds cold caches, and no context.
             for round in 0..3 {
+                let mut took = [Duration::ZERO; 3];
+                for (took, hurried) in took.iter_mut().zip([true, false]) {
+                    let start = Instant::now();
+                    let due = states.iter_mut().map(|stream| Due { stream, condition: &prepared, hurried });
+                    renderer.sample(&mut due.collect::<Vec<_>>()).into_iter().collect::<Result<(), _>>()?;
+                    *took = start.elapsed();
+                }
                 let start = Instant::now();
-                let mut due: Vec<_> = states.iter_mut().map(|stream| Due { stream, condition: &prepared }).collect();
-                renderer.sample(&mut due).into_iter().collect::<Result<(), _>>()?;
-                let sampled = start.elapsed();
                 let mut streams: Vec<_> = states.iter_mut().collect();
                 renderer.decode(&mut streams, grid.chunk_frames).into_iter().try_for_each(|chunk| chunk.map(drop))?;
+                took[2] = start.elapsed();
                 if round > 0 {
-                    best = (best.0.min(sampled), best.1.min(start.elapsed() - sampled));
+                    best = std::array::from_fn(|i| best[i].min(took[i]));
                 }
             }
-            Ok(best)
+            let [one_step, two_steps, decode] = best;
+            Ok(Measured { one_step, two_steps, decode })
         })
     }
 
-    fn obey(&mut self, command: Command, streams: &mut Streams<R>, costs: &mut Costs) {
+    fn obey(&mut self, command: Command, streams: &mut Streams<R>, costs: &mut Costs) -> Result<(), GivenUp> {
         match command {
-            Command::Open(opening) => self.open(*opening, streams),
+            Command::Open(opening) => {
+                self.ledger.obeys(self.term, opening.id, Some(opening.events.clone()))?;
+                self.open(*opening, streams);
+            }
             Command::Apply { id, change, event_id } => {
-                let Some(stream) = streams.get_mut(&id) else { return };
+                self.ledger.obeys(self.term, id, None)?;
+                let Some(stream) = streams.get_mut(&id) else { return self.commit(streams, costs) };
                 let now = Instant::now();
                 stream.hear(now);
                 let guard = self.guard(stream, costs);
@@ -205,12 +263,14 @@ impl<R: Renderer> Worker<R> {
                     self.tick(streams, costs).fail(id, error);
                 }
             }
-            Command::Wake => {}
+            Command::Wake => return Ok(()),
         }
+        self.commit(streams, costs)
     }
 
     fn tick<'a>(&'a mut self, streams: &'a mut Streams<R>, costs: &'a mut Costs) -> Tick<'a, R> {
-        Tick { renderer: &mut self.renderer, streams, costs, metrics: &self.metrics }
+        let sample_rate = self.sample_rate;
+        Tick { renderer: &mut self.renderer, streams, costs, metrics: &self.metrics, hurried: false, sample_rate }
     }
 
     /// Samples that a listener may hear before a change gets there: the way there and back, the making, and a margin.
@@ -243,7 +303,6 @@ impl<R: Renderer> Worker<R> {
         });
         match opened {
             Ok((timeline, state, asked)) => {
-                self.metrics.streams.inc();
                 drop(streams.insert(id, Stream::new(timeline, state, asked, shared, events, reserve)));
             }
             // The queue is new: there is room.
@@ -252,11 +311,15 @@ impl<R: Renderer> Worker<R> {
     }
 
     /// The streams of the next tick, most urgent first. Changes that have waited are applied on the way.
-    fn due(&mut self, streams: &mut Streams<R>, costs: &mut Costs) -> Vec<u64> {
+    fn due(&mut self, streams: &mut Streams<R>, costs: &mut Costs) -> Result<Vec<u64>, GivenUp> {
         let now = Instant::now();
         let mut failed = Vec::new();
         for (&id, stream) in streams.iter_mut() {
             stream.hear(now);
+            if !stream.has_waited(now) {
+                continue;
+            }
+            self.ledger.ticks(self.term, &[id])?;
             let guard = self.guard(stream, costs);
             let renderer = &mut self.renderer;
             if let Err(error) = caught(|| stream.apply_waiting(renderer, guard, now)) {
@@ -273,13 +336,27 @@ impl<R: Renderer> Worker<R> {
             deadline: stream.timeline.deadline(),
             frames: stream.timeline.next_slice(),
         });
-        select(candidates, costs, now)
+        let mut due = select(candidates, costs, now);
+        // Those at which a worker failed go alone, so that it is known whose fault it was if that happens again.
+        let suspect = |id: &u64| streams.get(id).is_some_and(|stream| stream.blamed > 0);
+        match due.first() {
+            Some(first) if suspect(first) => due.truncate(1),
+            _ => due.retain(|id| !suspect(id)),
+        }
+        Ok(due)
     }
 
-    /// Frees the streams whose listeners have gone.
-    fn sweep(&mut self, streams: &mut Streams<R>) {
-        let before = streams.len();
-        streams.retain(|_, stream| !stream.events.is_closed());
-        self.metrics.streams.dec_by((before - streams.len()) as i64);
+    /// Whether live streams are to make do with fewer steps.
+    fn judge(&self, ladder: &mut Ladder, streams: &Streams<R>, costs: &Costs) -> bool {
+        let (now, lead) = (Instant::now(), self.config.lead_samples(self.sample_rate));
+        let before = ladder.is_degraded();
+        let listeners = streams.values().filter_map(|stream| stream.listener(lead, now)).collect();
+        let degraded = ladder.judge(listeners, costs, now);
+        if degraded != before {
+            let (slowdown, streams) = (costs.slowdown(), streams.len());
+            tracing::warn!(degraded, slowdown, streams, "the quality changes");
+            self.metrics.degraded.set(degraded.into());
+        }
+        degraded
     }
 }

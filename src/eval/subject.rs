@@ -127,8 +127,11 @@ impl Subject {
             let mut streams: Vec<_> = group.iter().map(|&(_, seed)| self.renderer.open(seed)).collect();
             let mut made = vec![Stereo::default(); group.len()];
             while made.iter().any(|sound| sound.len() < samples) {
-                let mut due: Vec<_> =
-                    streams.iter_mut().zip(&prepared).map(|(stream, condition)| Due { stream, condition }).collect();
+                let mut due: Vec<_> = streams
+                    .iter_mut()
+                    .zip(&prepared)
+                    .map(|(stream, condition)| Due { stream, condition, hurried: false })
+                    .collect();
                 for (sound, chunk) in made.iter_mut().zip(self.renderer.render(&mut due)) {
                     sound.extend(&chunk?.pcm);
                 }

@@ -28,8 +28,17 @@ pub enum ClientMessage {
     Config(ConfigChange),
     /// `playback.set`.
     Playback(Transport),
-    /// `played`: output samples heard so far.
-    Played(u64),
+    /// `played`.
+    Played(Played),
+}
+
+/// `played`: how far the listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Played {
+    /// Output samples heard so far.
+    pub sample: u64,
+    /// Times the sound ran dry since the last such message.
+    pub underruns: u64,
 }
 
 /// `session.start`.
@@ -204,7 +213,10 @@ pub(super) fn message(mut fields: Fields) -> Result<ClientMessage, Refusal> {
             let state = fields.required::<String>("state")?;
             ClientMessage::Playback(transport(&fields.path("state"), &state)?)
         }
-        "played" => ClientMessage::Played(fields.required("sample")?),
+        "played" => ClientMessage::Played(Played {
+            sample: fields.required("sample")?,
+            underruns: fields.optional("underruns")?.unwrap_or(0),
+        }),
         other => {
             let message = format!("{other:?} is not a message type of this protocol");
             return Err(Refusal::of(fields.path("type"), ErrorCode::UnknownType, message));

@@ -162,6 +162,18 @@ impl Read for Vec<Value> {
     }
 }
 
+/// Two indices an entry.
+impl Read for Vec<(u64, u64)> {
+    const EXPECTED: &'static str = "an array of pairs of non-negative integers";
+    fn read(value: &Value) -> Option<Self> {
+        let pair = |value: &Value| match value.as_array()?.as_slice() {
+            [first, second] => Some((u64::read(first)?, u64::read(second)?)),
+            _ => None,
+        };
+        value.as_array()?.iter().map(pair).collect()
+    }
+}
+
 fn wrong_type(path: &str, expected: &str, found: &Value) -> Refusal {
     Refusal::of(path, ErrorCode::InvalidType, format!("{path} must be {expected}, not {}", kind(found)))
 }

@@ -1,5 +1,7 @@
 //! A performance: what was asked of a stream and when, as the client library records it.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use super::client::{ClientMessage, ConfigChange, message, prompts};
@@ -23,6 +25,8 @@ pub struct Recorded {
     pub config: ConfigChange,
     /// What came then: messages, and the first samples that obeyed.
     pub events: Vec<(u64, ClientMessage)>,
+    /// Samples that came with the degraded flag, in order.
+    pub degraded: Vec<Range<u64>>,
 }
 
 impl Recorded {
@@ -65,6 +69,7 @@ impl Recorded {
             prompts: prompts(&mut fields, "prompts")?,
             config,
             events: events.collect::<Result<_, _>>()?,
+            degraded: degraded(&mut fields)?,
         };
         fields.finish()?;
         if let Some(i) = recorded.events.windows(2).position(|pair| pair[1].0 < pair[0].0) {
@@ -80,6 +85,21 @@ fn rate(rate: u64) -> Result<u32, Refusal> {
         let message = format!("sample_rate is between {} and {} Hz", SAMPLE_RATES.start(), SAMPLE_RATES.end());
         Refusal::of("sample_rate", ErrorCode::InvalidValue, message)
     })
+}
+
+/// Reads pairs of samples that rise.
+fn degraded(fields: &mut Fields) -> Result<Vec<Range<u64>>, Refusal> {
+    let pairs = fields.optional::<Vec<(u64, u64)>>("degraded")?.unwrap_or_default();
+    let refused = |message: String| Err(Refusal::of("degraded", ErrorCode::InvalidValue, message));
+    if pairs.len() > MAX_EVENTS {
+        return refused(format!("degraded: {} are more than {MAX_EVENTS}", pairs.len()));
+    }
+    let rises = pairs.iter().flat_map(|&(start, end)| [start, end]).is_sorted();
+    if rises {
+        Ok(pairs.into_iter().map(|(start, end)| start..end).collect())
+    } else {
+        refused("degraded: pairs of samples [start, end], in order".into())
+    }
 }
 
 fn event(path: &str, value: Value) -> Result<(u64, ClientMessage), Refusal> {
@@ -107,10 +127,11 @@ mod tests {
             "config":{"seed":7},"events":[
             {"at_sample":100,"type":"prompts.set","prompts":[{"text":"bells","weight":0.5}]},
             {"at_sample":100,"type":"config.set","bpm":90},
-            {"at_sample":2000,"type":"playback.set","state":"RESET_CONTEXT"}]}"#;
+            {"at_sample":2000,"type":"playback.set","state":"RESET_CONTEXT"}],"degraded":[[90,200],[300,400]]}"#;
         let recorded = Recorded::parse(text).unwrap();
         assert_eq!((recorded.sample_rate, recorded.samples), (Some(44_100), 5000));
         assert_eq!(recorded.config.seed, Change::Set(7));
+        assert_eq!(recorded.degraded, [90..200, 300..400]);
         assert_eq!(recorded.events[2], (2000, ClientMessage::Playback(Transport::ResetContext)));
     }
 
@@ -121,6 +142,7 @@ mod tests {
             (r#"{"twostep":1}"#, "samples"),
             (r#"{"twostep":1,"samples":1,"sample_rate":7}"#, "sample_rate"),
             (r#"{"twostep":1,"samples":1,"sound":7}"#, "sound"),
+            (r#"{"twostep":1,"samples":1,"degraded":[[9,1]]}"#, "degraded"),
             (r#"{"twostep":1,"samples":1,"events":[{"type":"config.set"}]}"#, "events[0].at_sample"),
             (r#"{"twostep":1,"samples":1,"events":[{"at_sample":1,"type":"played","sample":1}]}"#, "events[0].type"),
             (r#"{"twostep":1,"samples":1,"events":[{"at_sample":1,"type":"config.set","pbm":1}]}"#, "events[0].pbm"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{ClientMessage, ConfigChange, Received, SessionStart, SoundFormat};
+use super::client::{ClientMessage, ConfigChange, Played, Received, SessionStart, SoundFormat};
 use super::fields::{Change, Refusal};
 use super::frame::FrameHeader;
 use super::server::{Control, ErrorCode, Format, Limits, Pcm, ServerMessage, SessionCreated, WarningCode};
@@ -81,7 +81,7 @@ fn client_messages() {
         ClientMessage::Playback(Transport::Pause),
         ClientMessage::Playback(Transport::Stop),
         ClientMessage::Playback(Transport::ResetContext),
-        ClientMessage::Played(96_000),
+        ClientMessage::Played(Played { sample: 96_000, underruns: 1 }),
     ];
     let accepted = array(&vectors["client_accepted"]);
     assert_eq!(accepted.len(), expected.len());

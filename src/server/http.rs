@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::guard::{BODY_BYTES, Caller};
-use super::{App, generate, guard, listen, lyria, native, page, rooms};
+use super::{App, generate, guard, listen, lyria, native, page, request_id, rooms};
 use crate::engine::Readiness;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{Control, ErrorCode};
@@ -38,6 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        .layer(axum::middleware::from_fn(request_id::name))
         .with_state(app)
 }
 
@@ -55,7 +56,7 @@ impl App {
 
     /// Counts somebody turned away, and tells when to come back.
     pub(super) fn turn_away(&self, code: ErrorCode, message: &str) -> Response {
-        self.metrics.refused();
+        self.metrics.refused(code);
         let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, Refusal::whole(code, message));
         let seconds = self.limits.retry_after.as_secs().max(1);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -102,7 +103,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match app.metrics.text(app.engine.listeners()) {
+    match app.metrics.text(app.engine.listeners(), app.engine.capacity()) {
         Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {
             let refusal = Refusal::whole(ErrorCode::InternalError, error.to_string());

@@ -15,7 +15,7 @@ use super::socket::{Ending, Incoming, receive};
 use super::steering::Steering;
 use crate::condition::Prompt;
 use crate::engine::{Change, StreamControl, Transport};
-use crate::protocol::client::{ClientMessage, ConfigChange, Received};
+use crate::protocol::client::{ClientMessage, ConfigChange, Played, Received};
 use crate::protocol::close;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, ServerMessage};
@@ -27,6 +27,16 @@ pub(super) struct Listening<'a> {
     pub(super) steering: Steering,
     pub(super) rates: Rates,
     pub(super) began: Instant,
+}
+
+/// Underruns that one message can tell of.
+const MAX_UNDERRUNS: u64 = 10;
+
+impl App {
+    /// Counts what a listener says of its underruns; no counter is to be driven far by one liar.
+    pub(super) fn count_underruns(&self, underruns: u64) {
+        self.metrics.underruns(underruns.min(MAX_UNDERRUNS));
+    }
 }
 
 impl Listening<'_> {
@@ -101,7 +111,7 @@ impl Listening<'_> {
                 let message = "the session has been started already";
                 return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
             }
-            ClientMessage::Played(sample) => return Ok(self.played(sample, sent.load(Ordering::Relaxed))),
+            ClientMessage::Played(played) => return Ok(self.played(played, sent.load(Ordering::Relaxed))),
             ClientMessage::Prompts(prompts) => {
                 let judged = self.steering.judge(prompts, "prompts");
                 for notice in judged.notices {
@@ -123,7 +133,8 @@ impl Listening<'_> {
         }
     }
 
-    fn played(&self, sample: u64, sent: u64) -> Option<Refusal> {
+    fn played(&self, Played { sample, underruns }: Played, sent: u64) -> Option<Refusal> {
+        self.app.count_underruns(underruns);
         if sample > sent {
             let message = format!("sample {sample} has not been sent; {sent} is the end so far");
             return Some(Refusal::of("sample", ErrorCode::InvalidValue, message));

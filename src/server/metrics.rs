@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::engine::EngineMetrics;
+use crate::protocol::server::ErrorCode;
 
 /// How a session ended, as a label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,11 +29,19 @@ enum Party {
     Server,
 }
 
+/// Why somebody was turned away, as a label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    code: String,
+}
+
 /// The server's registry and counters.
 pub(super) struct Metrics {
     registry: Registry,
     listeners: Gauge,
-    refused: Counter,
+    capacity: Gauge,
+    refused: Family<Refused, Counter>,
+    underruns: Counter,
     errors: Family<Fault, Counter>,
     sessions: Family<Closed, Counter>,
 }
@@ -41,19 +50,38 @@ impl Metrics {
     pub(super) fn new(engine: &EngineMetrics) -> Self {
         let mut registry = Registry::with_prefix("twostep");
         let listeners = Gauge::default();
-        let refused = Counter::default();
+        let capacity = Gauge::default();
+        let refused = Family::<Refused, Counter>::default();
+        let underruns = Counter::default();
         let errors = Family::<Fault, Counter>::default();
         let sessions = Family::<Closed, Counter>::default();
         registry.register("listeners", "Open sessions", listeners.clone());
-        registry.register("refused", "Listeners and files turned away for lack of room", refused.clone());
+        registry.register("capacity", "Sessions that can be promised their sound in time", capacity.clone());
+        registry.register("refused", "Listeners and files turned away, by the code they were told", refused.clone());
+        registry.register("underruns", "Times that listeners say their sound ran dry", underruns.clone());
         registry.register("errors", "Error events and HTTP errors sent", errors.clone());
         registry.register("sessions", "Sessions that have ended, by close code", sessions.clone());
         engine.register(&mut registry);
-        Self { registry, listeners, refused, errors, sessions }
+        // A rate can be told only from a counter that was there before.
+        [Party::Client, Party::Server].into_iter().for_each(|of| drop(errors.get_or_create(&Fault { of })));
+        let metrics = Self { registry, listeners, capacity, refused, underruns, errors, sessions };
+        [ErrorCode::AtCapacity, ErrorCode::NotReady].into_iter().for_each(|code| drop(metrics.refusals(code)));
+        metrics
     }
 
-    pub(super) fn refused(&self) {
-        self.refused.inc();
+    /// The counter of refusals with this code, by its name on the wire.
+    fn refusals(&self, code: ErrorCode) -> Counter {
+        let code =
+            serde_json::to_value(code).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+        self.refused.get_or_create_owned(&Refused { code })
+    }
+
+    pub(super) fn refused(&self, code: ErrorCode) {
+        self.refusals(code).inc();
+    }
+
+    pub(super) fn underruns(&self, times: u64) {
+        self.underruns.inc_by(times);
     }
 
     pub(super) fn client_error(&self) {
@@ -69,8 +97,9 @@ impl Metrics {
     }
 
     /// The page that Prometheus reads.
-    pub(super) fn text(&self, listeners: usize) -> Result<String, std::fmt::Error> {
+    pub(super) fn text(&self, listeners: usize, capacity: usize) -> Result<String, std::fmt::Error> {
         self.listeners.set(listeners as i64);
+        self.capacity.set(capacity as i64);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -8,7 +8,7 @@ use super::rate::{Rates, Resampling};
 use crate::audio::{AudioError, HOP, Stereo, pcm16};
 use crate::engine::{COLUMN_ROWS, Rendered};
 use crate::protocol::client::SoundFormat;
-use crate::protocol::frame::{FrameHeader, HEADER_LEN, Payload, REPLACE, RESET};
+use crate::protocol::frame::{DEGRADED, FrameHeader, HEADER_LEN, Payload, REPLACE, RESET};
 use crate::protocol::server::{Format, Pcm};
 
 /// Samples of one audio frame at most: 171 ms at 48 kHz.
@@ -104,7 +104,8 @@ impl Encoder {
         if span.replace {
             self.resampling.go_back(span.first_sample)?;
         }
-        let flags = if span.reset { RESET } else { 0 } | if span.replace { REPLACE } else { 0 };
+        let lasting = if span.degraded { DEGRADED } else { 0 };
+        let flags = lasting | if span.reset { RESET } else { 0 } | if span.replace { REPLACE } else { 0 };
         let mut frames = Vec::new();
         if self.columns && !chunk.columns.is_empty() {
             let start = rates.to_output(span.first_sample);
@@ -140,7 +141,7 @@ impl Encoder {
         };
         for (i, Part { payload, first_sample, samples, bytes }) in parts.into_iter().enumerate() {
             let header = FrameHeader {
-                flags: if i == 0 { flags } else { 0 },
+                flags: if i == 0 { flags } else { lasting },
                 payload,
                 channels: self.channels,
                 epoch: span.epoch,
@@ -222,7 +223,7 @@ mod tests {
         let mut encoder = encoder(Pcm::F32le, 2, true);
         let pcm = ramp(10 * 2048);
         let columns = vec![9; pcm.len() / HOP * COLUMN_ROWS];
-        let span = Span { epoch: 3, reset: true, ..Span::default() };
+        let span = Span { epoch: 3, reset: true, degraded: true, ..Span::default() };
         let chunk = Chunk { pcm: pcm.clone(), columns };
         let frames = encoder.step(&Rendered { span, chunk, checkpoint: None }).unwrap();
         let decoded = decode(&frames);
@@ -231,10 +232,10 @@ mod tests {
         assert_eq!(
             kinds,
             [
-                (Payload::Spectrogram, 0, 20480, 0, RESET),
-                (Payload::PcmF32Le, 0, 8192, 1, RESET),
-                (Payload::PcmF32Le, 8192, 8192, 2, 0),
-                (Payload::PcmF32Le, 16384, 4096, 3, 0),
+                (Payload::Spectrogram, 0, 20480, 0, RESET | DEGRADED),
+                (Payload::PcmF32Le, 0, 8192, 1, RESET | DEGRADED),
+                (Payload::PcmF32Le, 8192, 8192, 2, DEGRADED),
+                (Payload::PcmF32Le, 16384, 4096, 3, DEGRADED),
             ]
         );
         assert!(decoded.iter().all(|(h, _)| h.epoch == 3));

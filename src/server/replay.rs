@@ -1,5 +1,6 @@
 //! From a performance that was written down to one that can be rendered.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::rate::Rates;
@@ -61,5 +62,7 @@ pub fn performance(
             "there is no prompt in this performance, so there is no sound",
         )
     })?;
-    Ok((Performance { seed, condition, events }, rates.to_model(recorded.samples)))
+    let degraded = recorded.degraded.into_iter().map(|Range { start, end }| rates.to_model(start)..rates.to_model(end));
+    let performance = Performance { seed, condition, events, degraded: degraded.collect() };
+    Ok((performance, rates.to_model(recorded.samples)))
 }

@@ -14,6 +14,7 @@ use futures::{SinkExt, StreamExt};
 use serde::Serialize;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
+use tracing::Instrument;
 
 use super::App;
 use crate::protocol::fields::Refusal;
@@ -70,9 +71,12 @@ pub(super) fn upgrade<C: Conversation>(
         .max_frame_size(TRANSPORT_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| async move {
-            serve(socket, &app, conversation).await;
-            drop(tracked);
+        .on_upgrade(move |socket| {
+            let session = async move {
+                serve(socket, &app, conversation).await;
+                drop(tracked);
+            };
+            session.instrument(tracing::Span::current())
         })
 }
 

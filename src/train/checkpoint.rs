@@ -10,19 +10,21 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, View};
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::schedule::Schedule;
 use super::{TrainError, at};
+use crate::fault::{Fault, strikes};
 
 /// The layout of the file; another one is refused.
 const VERSION: u32 = 1;
@@ -176,7 +178,18 @@ impl Checkpoint {
         let progress = serde_json::to_string(&self.progress).map_err(|e| failed(e.to_string()))?;
         let metadata = HashMap::from([(PROGRESS.to_owned(), progress), (CHECKSUM.to_owned(), checksum.hex())]);
         let partial = beside(path, ".partial");
-        safetensors::serialize_to_file(blobs, Some(metadata), &partial).map_err(|e| failed(e.to_string()))?;
+        let written = match strikes(Fault::FullDisk) {
+            true => Err(SafeTensorError::IoError(ErrorKind::StorageFull.into())),
+            false => safetensors::serialize_to_file(blobs, Some(metadata), &partial),
+        };
+        written.map_err(|error| {
+            // What there is of it takes room that others may need.
+            let _ = std::fs::remove_file(&partial);
+            match error {
+                SafeTensorError::IoError(error) => at(&partial)(error),
+                other => failed(other.to_string()),
+            }
+        })?;
         File::open(&partial).and_then(|file| file.sync_all()).map_err(at(&partial))?;
         std::fs::rename(&partial, path).map_err(at(path))?;
         // The new name is safe only when the folder is on the disk as well; not every system can do that.

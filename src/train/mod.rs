@@ -131,6 +131,14 @@ impl From<candle_core::Error> for StageError {
     }
 }
 
+impl TrainError {
+    /// Whether there was no room to write.
+    pub fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 /// Attaches a path to a system error.
 fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> TrainError + '_ {
     move |source| TrainError::Io { path: path.to_owned(), source }

@@ -157,7 +157,7 @@ pub fn train<O: Objective>(
     let bar = progress_bar(options, state.progress.step);
     let (begin, first_step) = (Instant::now(), state.progress.step);
     let (seconds_before, samples_before) = (state.progress.seconds, state.progress.samples);
-    let mut last_checkpoint = begin;
+    let (mut last_checkpoint, mut unsaved) = (begin, 0);
     let mut spent = [Duration::ZERO; 3];
     let mut without_gradient = vec![];
     let mut last_loss = None;
@@ -225,8 +225,15 @@ pub fn train<O: Objective>(
                 progress.window.clear();
             }
             if last_checkpoint.elapsed() >= options.checkpoint_every {
-                state.save(&files.checkpoint)?;
-                curves::draw(&files.log, &files.curves, objective.name())?;
+                match state.save(&files.checkpoint) {
+                    Ok(()) => curves::draw(&files.log, &files.curves, objective.name())?,
+                    // The one before is still there, and room may be made until the next.
+                    Err(error) if error.is_full_disk() => {
+                        unsaved += 1;
+                        tracing::error!(%error, unsaved, "a checkpoint was not saved; training goes on");
+                    }
+                    Err(error) => return Err(error),
+                }
                 last_checkpoint = Instant::now();
             }
         }

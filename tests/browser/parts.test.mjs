@@ -100,6 +100,16 @@ test("controls speak music", () => {
   assert.deepEqual([[60, 200], [0, 1], [1, 4], [0, 5]].map(([a, b]) => sliderStep(a, b)), [1, 0.01, 0.01, 0.1]);
 });
 
+test("a performance says where the server made do with fewer steps, as it was heard in the end", () => {
+  const performance = new Performance({ model: "m", sample_rate: 48_000, seed: 7 }, { config: {} });
+  assert.ok(!performance.degrade(0, false) && performance.degrade(100, true) && performance.degrade(200, false));
+  assert.ok(performance.degrade(400, true) && !performance.degrade(500, true));
+  assert.deepEqual(performance.toJSON(450).degraded, [[100, 200], [400, 450]]);
+  assert.ok(performance.degrade(150, false), "made again from there on with all steps");
+  assert.deepEqual(performance.toJSON(5000).degraded, [[100, 150]]);
+  assert.equal(performance.toJSON(90).degraded, undefined);
+});
+
 test("a performance has what changed the sound, where it did, and nothing else", () => {
   const prompts = [{ text: "rain", weight: 1 }];
   const performance = new Performance({ model: "m", sample_rate: 44_100, seed: 7 }, { prompts, config: { bpm: 90 } });

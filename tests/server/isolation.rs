@@ -54,6 +54,44 @@ async fn a_failing_stream_ends_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_stuck_is_replaced_and_everybody_hears_on_at_the_next_sample() {
+    let model = model();
+    let stuck_ms = Arc::clone(&model.renderers[0].stuck_ms);
+    let config = EngineConfig { stall: Duration::from_millis(400), ..fast() };
+    let server = Server::start(model, config, Limits::default()).await;
+    let start = |seed: u64| json!({ "prompts": [{ "text": "bells" }], "config": { "seed": seed } });
+    let mut clients = Vec::new();
+    for seed in 1..4 {
+        let mut client = Client::start(&server, start(seed)).await;
+        client.playback("PLAY").await;
+        client.listen(4 * CHUNK as u64).await;
+        clients.push(client);
+    }
+    // Far longer than anybody waits: the worker that comes back from there is not listened to any more.
+    stuck_ms.store(1500, Ordering::Relaxed);
+    for client in &mut clients {
+        client.listen(client.samples + 20 * CHUNK as u64).await;
+    }
+    let metrics = server.get("/metrics").await;
+    assert!(metrics.text().contains("twostep_restarts_total{cause=\"Stall\"} 1\n"), "{}", metrics.text());
+    assert!(metrics.text().contains("twostep_streams 3\n"));
+    sleep(Duration::from_millis(1600)).await;
+    for (client, seed) in clients.iter_mut().zip(1..) {
+        client.listen(client.samples + 5 * CHUNK as u64).await;
+        let mut plain = Client::start(&server, start(seed)).await;
+        plain.playback("PLAY").await;
+        plain.listen(client.samples).await;
+        assert!(plain.pcm[..client.pcm.len()] == client.pcm[..], "listener {seed} hears something else");
+        plain.close().await;
+    }
+    assert!(server.get("/metrics").await.text().contains("twostep_stream_failures_total 0\n"));
+    for client in clients {
+        client.close().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn beyond_capacity_the_upgrade_is_refused() {
     let config = EngineConfig { max_listeners: Some(2), ..fast() };
     let server = Server::start(model(), config, Limits::default()).await;
@@ -67,7 +105,7 @@ async fn beyond_capacity_the_upgrade_is_refused() {
     let body: serde_json::Value = serde_json::from_slice(response.body().as_ref().unwrap()).unwrap();
     assert_eq!(body["error"]["code"], "at_capacity");
     assert_eq!(body["error"]["type"], "server_error");
-    assert!(server.get("/metrics").await.text().contains("twostep_refused_total 1"));
+    assert!(server.get("/metrics").await.text().contains("twostep_refused_total{code=\"at_capacity\"} 1"));
     // One leaves in order, the other vanishes: both places are free again.
     first.close().await;
     drop(second);

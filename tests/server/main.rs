@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod degrading;
 mod http;
 mod isolation;
 mod listen;
 mod lyria;
+mod metrics;
 mod real;
 mod resume;
 mod rewriting;

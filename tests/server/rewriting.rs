@@ -17,7 +17,7 @@ const WORDS: [&str; 5] = ["rain", "thunder", "bells", "wind", "bass"];
 
 /// What a listener does.
 #[derive(Clone, Debug)]
-enum Deed {
+pub enum Deed {
     /// Listens on and acknowledges; in samples.
     Listen(u64),
     Prompt(usize),
@@ -28,6 +28,8 @@ enum Deed {
     Stop,
     /// Pauses, and plays again.
     Pause,
+    /// Loses the connection without a word, and goes on at another server.
+    Vanish,
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -39,30 +41,54 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Reset),
         1 => Just(Deed::Stop),
         1 => Just(Deed::Pause),
+        2 => Just(Deed::Vanish),
     ]
 }
 
 /// The conversation, and what an offline render needs to know of it.
-struct Listener {
-    client: Client,
+pub struct Listener {
+    pub client: Client,
     condition: Condition,
+    seed: u64,
     performance: Performance,
 }
 
 impl Listener {
-    async fn start(server: &Server, seed: u64) -> Self {
+    pub async fn start(server: &Server, seed: u64) -> Self {
         let start = json!({ "format": "pcm_f32le", "prompts": [{ "text": "rain" }], "config": { "seed": seed } });
         let mut client = Client::start(server, start).await;
         client.playback("PLAY").await;
         let prompts = vec![Prompt { text: "rain".into(), weight: 1.0 }];
         let controls = Controls::default();
         let condition = Condition { prompts, controls, guidance: 1.5, steps: 2, temperature: 1.0 };
-        let performance = Performance { seed, condition: condition.clone(), events: Vec::new() };
-        Self { client, condition, performance }
+        let performance = Performance { seed, condition: condition.clone(), events: Vec::new(), degraded: Vec::new() };
+        Self { client, condition, seed, performance }
+    }
+
+    /// Loses the connection, as soon as there is a token that knows of the last change, and goes on at this server.
+    async fn vanish(&mut self, to: &Server) {
+        let last = self.performance.events.last().map_or(0, |event| event.at_sample);
+        let token = loop {
+            let token = self.client.events.iter().rfind(|event| event["type"] == "session.token").cloned();
+            match token.filter(|token| token["at_sample"].as_u64().unwrap() >= last) {
+                Some(token) => break token,
+                None => self.client.listen(self.client.samples + FRAME as u64).await,
+            }
+        };
+        let again = json!({
+            "format": "pcm_f32le", "resume_token": token["resume_token"], "played": self.client.samples,
+            "prompts": [{ "text": self.condition.prompts[0].text }],
+            "config": { "seed": self.seed, "guidance": self.condition.guidance },
+        });
+        let (pcm, samples) = (std::mem::take(&mut self.client.pcm), self.client.samples);
+        self.client = Client::resume(to, again, pcm, samples).await;
+        self.client.playback("PLAY").await;
     }
 
     async fn change(&mut self, message: Value, change: Change) {
         let at_sample = self.client.control(message).await;
+        // Tokens from before lead into a past that nobody will have heard.
+        self.client.events.retain(|event| event["type"] != "session.token");
         self.performance.events.push(Event { at_sample, change });
     }
 
@@ -76,7 +102,7 @@ impl Listener {
         self.change(message, Change { transport: Some(transport), ..Change::default() }).await;
     }
 
-    async fn act(&mut self, deed: &Deed) {
+    pub async fn act(&mut self, deed: &Deed) {
         match *deed {
             Deed::Listen(samples) => self.client.listen(self.client.samples + samples).await,
             Deed::Prompt(word) => {
@@ -89,6 +115,7 @@ impl Listener {
             }
             Deed::Seed(seed) => {
                 let change = Change { seed: Some(seed), ..Change::default() };
+                self.seed = seed;
                 self.change(json!({ "type": "config.set", "seed": seed }), change).await;
             }
             Deed::Reset => self.transport("RESET_CONTEXT", Transport::ResetContext).await,
@@ -96,6 +123,7 @@ impl Listener {
                 self.transport("STOP", Transport::Stop).await;
                 self.transport("PLAY", Transport::Play).await;
             }
+            Deed::Vanish => panic!("that needs another server"),
             Deed::Pause => {
                 self.transport("PAUSE", Transport::Pause).await;
                 self.transport("PLAY", Transport::Play).await;
@@ -104,8 +132,9 @@ impl Listener {
     }
 
     /// Checks everything heard against the offline render of what was asked.
-    async fn check(mut self) {
+    pub async fn check(mut self) {
         self.client.listen(self.client.samples + 2 * CHUNK as u64).await;
+        self.performance.degraded = self.client.degraded.clone();
         let mut offline = Stereo::default();
         perform(&mut Standin::default(), &self.performance, self.client.samples, |pcm, _| -> Result<(), RenderError> {
             offline.extend(pcm);
@@ -125,15 +154,29 @@ proptest! {
     #[test]
     fn the_heard_timeline_is_the_offline_render_of_the_same_events(
         deeds in prop::collection::vec(deed(), 1..10), seed in 0u64..1000,
+        leads in prop::array::uniform2(0.3f32..3.0), batches in prop::array::uniform2(1usize..4),
     ) {
         Runtime::new().unwrap().block_on(async {
-            let server = Server::start(model(), fast(), Limits::default()).await;
-            let mut listener = Listener::start(&server, seed).await;
+            let limits = Limits { token: Duration::ZERO, ..Limits::default() };
+            let start = |i: usize| {
+                let config = EngineConfig { lead_seconds: leads[i], max_batch: batches[i], ..fast() };
+                Server::start(model(), config, limits)
+            };
+            let servers = [start(0).await, start(1).await];
+            let mut listener = Listener::start(&servers[0], seed).await;
+            let mut at = 0;
             for deed in &deeds {
-                listener.act(deed).await;
+                if let Deed::Vanish = deed {
+                    at = 1 - at;
+                    listener.vanish(&servers[at]).await;
+                } else {
+                    listener.act(deed).await;
+                }
             }
             listener.check().await;
-            server.stop().await;
+            for server in servers {
+                server.stop().await;
+            }
         });
     }
 }

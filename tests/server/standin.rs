@@ -20,10 +20,13 @@ pub const DELAY: usize = 2 * HOP;
 pub const FRAME: usize = CHUNK / FRAMES;
 const FRAMES: usize = 6;
 
-/// `delay_ms` is what a chunk of a stream takes longer; it may be changed while the renderer works.
+/// `delay_ms` is what a chunk of a stream takes longer with two steps, and half of that with one; it may be changed while the
+/// renderer works.
 #[derive(Default)]
 pub struct Standin {
     pub delay_ms: Arc<AtomicU64>,
+    /// What the next chunk alone takes longer.
+    pub stuck_ms: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -52,6 +55,10 @@ pub struct Tone {
 impl Renderer for Standin {
     type Stream = State;
     type Prepared = Tone;
+
+    fn twin(&self) -> Self {
+        Self { delay_ms: Arc::clone(&self.delay_ms), stuck_ms: Arc::clone(&self.stuck_ms) }
+    }
 
     fn grid(&self) -> Grid {
         Grid { frame_samples: FRAME as u64, delay_samples: DELAY as u64, chunk_frames: FRAMES as u64 }
@@ -84,14 +91,18 @@ impl Renderer for Standin {
     }
 
     fn sample(&mut self, due: &mut [Due<'_, State, Tone>]) -> Vec<Result<(), RenderError>> {
-        sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * due.len() as u64));
+        let steps: u64 = due.iter().map(|due| if due.hurried { 1 } else { 2 }).sum();
+        sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed) * steps / 2));
+        sleep(Duration::from_millis(self.stuck_ms.swap(0, Ordering::Relaxed)));
         let each = due.iter_mut().map(|due| {
             // The first chunk always goes well.
             let mishap = if due.stream.sample == 0 { Mishap::None } else { due.condition.mishap };
             if mishap == Mishap::Fail {
                 return Err(RenderError::NotFinite);
             }
-            due.stream.ahead = vec![(due.condition.hz, mishap); FRAMES];
+            // One step is heard.
+            let hz = due.condition.hz + if due.hurried { 0.5 } else { 0.0 };
+            due.stream.ahead = vec![(hz, mishap); FRAMES];
             Ok(())
         });
         each.collect()

@@ -1,6 +1,7 @@
 //! A server on a free port, and a client that checks every frame it gets.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -16,15 +17,15 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use twostep::engine::{EngineConfig, Readiness, Renderer};
-use twostep::protocol::frame::{FrameHeader, Payload, REPLACE, RESET};
+use twostep::protocol::frame::{DEGRADED, FrameHeader, Payload, REPLACE, RESET};
 use twostep::server::{App, Limits, Loaded, Security, ServerError, TokenKey};
 
 /// Longer than anything here takes, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An engine for clients that acknowledge faster than anybody can listen.
+/// An engine for clients that acknowledge faster than anybody can listen; at full quality, however busy the machine is.
 pub fn fast() -> EngineConfig {
-    EngineConfig { max_listeners: Some(64), speed: f64::INFINITY, ..EngineConfig::default() }
+    EngineConfig { max_listeners: Some(64), speed: f64::INFINITY, degrade: false, ..EngineConfig::default() }
 }
 
 /// Limits for servers that are stopped while clients are there.
@@ -146,6 +147,8 @@ pub struct Client {
     pub columns: Vec<Heard>,
     /// The first audio frame.
     pub first_frame: Option<Heard>,
+    /// Samples that came with the degraded flag, and were not replaced.
+    pub degraded: Vec<Range<u64>>,
     /// JSON events that nobody has asked for yet.
     pub events: Vec<Value>,
     seq: u32,
@@ -172,7 +175,7 @@ impl Client {
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("other, twostep.v1"));
         let (socket, response) = timeout(PATIENCE, connect_async(request)).await.unwrap().unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], "twostep.v1");
-        let (pcm, columns, first_frame, events) = Default::default();
+        let (pcm, columns, first_frame, degraded, events) = Default::default();
         Self {
             socket,
             created: Value::Null,
@@ -181,6 +184,7 @@ impl Client {
             held_from: 0,
             columns,
             first_frame,
+            degraded,
             events,
             seq: 0,
             epoch: 0,
@@ -293,7 +297,7 @@ impl Client {
         let header = &heard.header;
         assert_eq!(header.seq, self.seq, "a frame is missing");
         self.seq += 1;
-        match header.flags {
+        match header.flags & !DEGRADED {
             0 => assert_eq!(header.epoch, self.epoch),
             flags if flags & !(RESET | REPLACE) == 0 => assert!(header.epoch >= self.epoch),
             flags => panic!("flags {flags} are not used"),
@@ -306,6 +310,13 @@ impl Client {
         }
         assert!((1..=8192).contains(&header.samples));
         self.first_frame.get_or_insert_with(|| heard.clone());
+        self.degraded.retain(|degraded| degraded.start < header.first_sample);
+        if let Some(last) = self.degraded.last_mut() {
+            last.end = last.end.min(header.first_sample);
+        }
+        if header.flags & DEGRADED != 0 {
+            self.degraded.push(header.first_sample..header.first_sample + u64::from(header.samples));
+        }
         self.samples += u64::from(header.samples);
         self.pcm.extend_from_slice(&heard.payload);
     }
