@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
@@ -89,6 +90,10 @@ async fn http(
         // A router is always ready.
         router.clone().call(request)
     });
+    // Whoever asks must read the answer.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(app.limits.stall));
+    let stream = Box::pin(stream);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.head)

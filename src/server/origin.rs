@@ -1,6 +1,8 @@
 //! Which web pages may use the server: those it serves itself, and those it is told of. Programs that are not browsers send
 //! no `Origin` and are not concerned.
 
+use std::net::IpAddr;
+
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 
@@ -42,8 +44,10 @@ impl Origins {
         Ok(this)
     }
 
-    /// Where a request with these headers comes from.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Source {
+    /// Where a request with these headers comes from. `local`: it comes from this very machine, to a server that lets
+    /// everybody in. Then a page is one of this server only under a name of this machine: any other name may have been
+    /// pointed here by somebody who owns it, to use what listens here with a visitor's browser.
+    pub(super) fn judge(&self, headers: &HeaderMap, local: bool) -> Source {
         let Some(origin) = headers.get(ORIGIN) else {
             // Media elements send none, but browsers say where they are.
             let is = |name, value| headers.get(name).is_some_and(|found: &HeaderValue| found == value);
@@ -53,16 +57,46 @@ impl Origins {
         let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
         match text.split_once("://") {
-            Some((_, of)) if !host.is_empty() && of == host => Source::Here,
+            Some((_, of)) if !host.is_empty() && of == host && (!local || is_local(&host)) => Source::Here,
             _ if self.any || self.listed.contains(&text) => Source::Allowed(origin.clone()),
             _ => Source::Foreign,
         }
     }
 }
 
+/// Whether this is how a machine calls itself; with or without a port.
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.ends_with(".localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_was_pointed_here_is_not_this_server() {
+        let none = Origins::default();
+        for (host, here) in [
+            ("localhost:3000", true),
+            ("127.0.0.1:3000", true),
+            ("[::1]:3000", true),
+            ("app.localhost", true),
+            ("evil.example:3000", false),
+            ("localhost.evil.example", false),
+            ("192.168.1.5:3000", false),
+        ] {
+            let mut request = HeaderMap::new();
+            request.insert(HOST, HeaderValue::from_static(host));
+            request.insert(ORIGIN, HeaderValue::from_str(&format!("http://{host}")).unwrap());
+            assert_eq!(none.judge(&request, true), if here { Source::Here } else { Source::Foreign }, "{host}");
+            assert_eq!(none.judge(&request, false), Source::Here, "{host}");
+        }
+    }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
@@ -110,9 +144,9 @@ mod tests {
                 Source::Here,
             ),
         ] {
-            assert_eq!(none.judge(&request), by_default, "{request:?}");
-            assert_eq!(some.judge(&request), by_list, "{request:?}");
-            assert_eq!(all.judge(&request), by_all, "{request:?}");
+            assert_eq!(none.judge(&request, false), by_default, "{request:?}");
+            assert_eq!(some.judge(&request, false), by_list, "{request:?}");
+            assert_eq!(all.judge(&request, false), by_all, "{request:?}");
         }
         for wrong in ["example.org", "https://example.org/page", "https://", "https://a b"] {
             assert!(Origins::new(&[wrong.into()]).unwrap_err().contains(wrong));

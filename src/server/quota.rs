@@ -177,7 +177,7 @@ mod tests {
         let quota = Arc::new(Quota::default());
         let keys = Keys::new(&["a-key-of-sixteen-characters".into()]).unwrap();
         let key = keys.find("a-key-of-sixteen-characters");
-        let enter = |from: &str, key| quota.enter(address(from), key, 2, 1).map_err(|excess| excess);
+        let enter = |from: &str, key| quota.enter(address(from), key, 2, 1);
         let first = enter("2001:db8::1", None).unwrap();
         let _second = enter("2001:db8::2", key).unwrap();
         assert_eq!(enter("2001:db8::3", None).err(), Some(Excess::Address), "the same network");

@@ -132,7 +132,11 @@ async fn pages_of_others_are_refused_unless_they_are_listed() {
     assert_eq!(friend.status, 200);
     assert!(friend.head.contains("access-control-allow-origin: https://friend.example"));
     assert!(friend.head.contains("vary: origin"));
-    assert_eq!(request(&server, "GET /v1/models", &from("http://x"), "").await.status, 200, "its own page");
+    let addr = server.addr;
+    let own = format!("GET /v1/models HTTP/1.1\r\nhost: {addr}\r\norigin: http://{addr}\r\nconnection: close\r\n\r\n");
+    assert_eq!(server.http(&own, b"").await.status, 200, "its own page");
+    let pointed = request(&server, "GET /v1/models", &from("http://x"), "").await;
+    assert_eq!(pointed.status, 403, "a name that somebody pointed to this machine");
     let ask = "access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n";
     let friendly = request(&server, "OPTIONS /v1/generate", &(from("https://friend.example") + ask), "").await;
     assert_eq!(friendly.status, 204);
@@ -270,6 +274,29 @@ async fn half_open_and_slow_connections_disturb_nobody() {
     client.listen(6 * CHUNK as u64).await;
     client.close().await;
     other.close().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_read_is_let_go() {
+    let limits = Limits { stall: Duration::from_secs(1), ..brief() };
+    let server = Server::start(model(), fast(), limits).await;
+    let mut socket = TcpStream::connect(server.addr).await.unwrap();
+    // Far more than fits in all buffers between.
+    const REQUESTS: usize = 2000;
+    let asking = async {
+        for _ in 0..REQUESTS {
+            socket.write_all(b"GET /twostep.js HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = timeout(Duration::from_secs(3), asking).await;
+    sleep(Duration::from_secs(3)).await;
+    let mut bytes = Vec::new();
+    let _ = timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.expect("the connection is kept");
+    let answers = bytes.windows(15).filter(|window| window.starts_with(b"HTTP/1.1 200 OK")).count();
+    assert!(answers < REQUESTS, "{answers}");
+    assert_eq!(server.get("/readyz").await.status, 200);
     server.stop().await;
 }
 
