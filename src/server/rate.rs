@@ -231,7 +231,9 @@ mod tests {
             }
             place(&mut heard, resampling.step(&sound(taken, 30_000, 0.05)));
             let end = rates.to_output(taken + 30_000);
-            prop_assert!((heard.len() as u64) <= end + 1 && end - (heard.len() as u64).min(end) < u64::from(output) / 10);
+            // A block waits, and half of one is the filter's delay: 0.13 s where the rates have little in common.
+            let (heard, waiting) = (heard.len() as u64, u64::from(output) / 7);
+            prop_assert!(heard <= end + 1 && heard + waiting > end, "{} of {}", heard, end);
         }
 
         #[test]
