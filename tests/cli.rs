@@ -1,8 +1,10 @@
 //! The program as its users run it: `generate`, its errors, and the export of the corpus.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use twostep::audio::{Stereo, read_wav};
 use twostep::eval::Statistics;
@@ -164,6 +166,38 @@ fn memory_does_not_grow_with_length() {
     };
     let (short, long) = (peak_mb("5"), peak_mb("120"));
     assert!(short > 0 && long < short + 64 && long < 1024, "{short} MB for 5 s, {long} MB for 120 s");
+}
+
+#[test]
+fn the_log_of_a_session_has_the_name_of_its_request() {
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_twostep"))
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            "info",
+            "--log-format",
+            "json",
+            "--device",
+            "cpu",
+            "--model",
+        ])
+        .arg(shipped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| Some(line.strip_prefix("Listen at http://")?.trim_end_matches('/').to_owned()));
+    let mut socket = TcpStream::connect(address.unwrap()).unwrap();
+    let upgrade = "GET /v1/stream HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-request-id: abc-1\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    socket.write_all(upgrade.as_bytes()).unwrap();
+    let line = lines.find(|line| line.contains("a listener came")).unwrap();
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["span"]["id"], &line["level"]), (&"abc-1".into(), &"INFO".into()), "{line}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(super) fn upgrade<C: Conversation>(
         Ok(conversation) => conversation,
         Err(response) => return *response,
     };
-    let tracked = app.sessions.token();
+    let (tracked, request) = (app.sessions.token(), tracing::Span::current());
     upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(TRANSPORT_BYTES)
@@ -76,7 +76,7 @@ pub(super) fn upgrade<C: Conversation>(
                 serve(socket, &app, conversation).await;
                 drop(tracked);
             };
-            session.instrument(tracing::Span::current())
+            session.instrument(request)
         })
 }
 

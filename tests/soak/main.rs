@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `TWOSTEP_SOAK_STEADY_SECONDS` | at four fifths of capacity | 600 |
 //! | `TWOSTEP_SOAK_CYCLES` | listeners who come and vanish | 10000 |
-//! | `TWOSTEP_SOAK_LEAK_SECONDS` | at capacity, with an eye on memory | 3600 |
+//! | `TWOSTEP_SOAK_LEAK_SECONDS` | at capacity, with an eye on memory; more than 300 | 3600 |
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod failover;
