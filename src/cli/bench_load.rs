@@ -116,7 +116,7 @@ impl BenchLoad {
             renderers: vec![ModelRenderer::new(model)],
         };
         let config = EngineConfig { max_listeners: self.no_admission.then_some(EVERYBODY), ..EngineConfig::default() };
-        let limits = Limits { drain: Duration::ZERO, ..Limits::default() };
+        let limits = Limits { drain: Duration::ZERO, ..Limits::default().for_one_address() };
         let app = App::new(model, config, limits, TokenKey::random())?;
         if let Readiness::Failed(reason) = app.engine.warmed_up().await {
             anyhow::bail!("the model does not work on this machine: {reason}");

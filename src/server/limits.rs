@@ -59,6 +59,20 @@ pub struct Limits {
     pub ticket_life: Duration,
 }
 
+impl Limits {
+    /// The same without shares: one address may take everything. For measuring, where all listeners come from one machine.
+    pub fn for_one_address(self) -> Self {
+        Self {
+            connections: 1 << 20,
+            connections_per_address: 1 << 20,
+            streams_per_address: 1 << 20,
+            requests_per_second: 1e9,
+            request_burst: 1e9,
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

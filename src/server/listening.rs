@@ -32,6 +32,13 @@ pub(super) struct Listening<'a> {
 /// Underruns that one message can tell of.
 const MAX_UNDERRUNS: u64 = 10;
 
+impl App {
+    /// Counts what a listener says of its underruns; no counter is to be driven far by one liar.
+    pub(super) fn count_underruns(&self, underruns: u64) {
+        self.metrics.underruns(underruns.min(MAX_UNDERRUNS));
+    }
+}
+
 impl Listening<'_> {
     /// Reads until the client leaves, breaks the rules of the transport, or falls silent.
     pub(super) async fn run(
@@ -127,8 +134,7 @@ impl Listening<'_> {
     }
 
     fn played(&self, Played { sample, underruns }: Played, sent: u64) -> Option<Refusal> {
-        // No counter is to be driven far by one liar.
-        self.app.metrics.underruns(underruns.min(MAX_UNDERRUNS));
+        self.app.count_underruns(underruns);
         if sample > sent {
             let message = format!("sample {sample} has not been sent; {sent} is the end so far");
             return Some(Refusal::of("sample", ErrorCode::InvalidValue, message));

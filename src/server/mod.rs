@@ -1,6 +1,7 @@
 //! HTTP and WebSocket on one port, for one model and many listeners.
 //!
-//! * [`http`]: routes; `request_id`: their names in the log; [`page`]: the embedded page; [`metrics`]: what is counted; [`limits`]: every deadline and bound
+//! * [`http`]: routes; `request_id`: their names in the log; [`page`]: the embedded page; [`metrics`]: what is
+//!   counted; [`limits`]: every deadline and bound
 //! * [`socket`]: a WebSocket from its upgrade to its close; [`native`]: how a conversation begins; [`session`]: how it goes
 //!   on, of which [`listening`] is one half and [`speaking`] the other; [`lyria`]: the same in Lyria RealTime's protocol
 //! * [`steering`]: messages to conditions; [`output`]: sound to frames, [`rate`]: at the listener's rate

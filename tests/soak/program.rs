@@ -23,6 +23,9 @@ impl Program {
         let mut process = Command::new(env!("CARGO_BIN_EXE_twostep"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--device", "cpu", "--model"])
             .arg(model)
+            // All listeners are on this machine.
+            .args(["--max-per-address", "65535", "--max-connections-per-address", "65535"])
+            .args(["--max-connections", "65535", "--requests-per-second", "65535"])
             .args(flags)
             .stderr(Stdio::piped())
             .spawn()

@@ -234,10 +234,13 @@ impl<'a> Visit<'a> {
                 let message = "the session has been started already";
                 return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
             }
-            // The room goes on in its own time; this only shows that somebody listens.
-            ClientMessage::Played(Played { sample, .. }) if sample <= self.sent => return Ok(None),
-            ClientMessage::Played(Played { sample, .. }) => {
-                let message = format!("sample {sample} has not been sent; {} is the end so far", self.sent);
+            // The room goes on in its own time; this shows that somebody listens, and how it fares.
+            ClientMessage::Played(played) => {
+                self.app.count_underruns(played.underruns);
+                if played.sample <= self.sent {
+                    return Ok(None);
+                }
+                let message = format!("sample {} has not been sent; {} is the end so far", played.sample, self.sent);
                 return Ok(Some(Refusal::of("sample", ErrorCode::InvalidValue, message)));
             }
             _ if !self.host => {
