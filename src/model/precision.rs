@@ -111,7 +111,7 @@ mod tests {
     use crate::ops::testing::{normal, relative_error};
     use crate::ops::{Array, Params, Weight};
     use crate::scm::Network;
-    use crate::scm::sampler::{consistency_sample, consistency_times};
+    use crate::scm::sampler::few_step_sample;
     use crate::scm::trigflow::SD;
     use candle_core::{Result, Tensor};
     use std::path::Path;
@@ -238,16 +238,16 @@ mod tests {
         let context = generator.encode_context(&before, &flags, &flags.zeros_like()?)?;
         let (condition, guidance) =
             (normal(4, &[2, config.condition_width]), Tensor::ones((2, 1), DType::F64, &Device::Cpu)?);
-        let network = Conditioned {
+        let toward = |end| Conditioned {
             generator: &generator,
             condition: &condition,
             guidance: Some(&guidance),
-            end: None,
+            end,
             context: &context,
         };
-        let times = consistency_times(2, spec.sampler.t_mid);
-        let exact = consistency_sample(&network, &noises, &times)?;
-        let latents = consistency_sample(&Rounded::<BF16>(network), &noises, &times)?;
+        let sampler = spec.sampler;
+        let exact = few_step_sample(sampler.kind, sampler.t_mid, toward, &noises)?;
+        let latents = few_step_sample(sampler.kind, sampler.t_mid, |end| Rounded::<BF16>(toward(end)), &noises)?;
         let frames = decoder.forward(&exact)?;
         let rounded_frames = decoder.forward(&Rounding::<BF16>(exact.clone()))?.0;
         Ok((relative_error(&latents, &exact), relative_error(&rounded_frames, &frames)))

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::Device;
 use serde_json::json;
@@ -26,8 +27,10 @@ async fn server() -> Server {
     let renderer = TtaRenderer::new(model).unwrap();
     let model =
         Loaded { info: renderer.info().clone(), vocabulary: Arc::new(TtaRenderer::judge), renderers: vec![renderer] };
+    // A listener who waits while another one listens does not answer pings, and on a busy machine that takes a while.
+    let limits = Limits { dead: Duration::from_secs(600), ..Limits::default() };
     // As `serve` has it: one stream's window after another.
-    Server::start(model, EngineConfig { max_batch: 1, ..fast() }, Limits::default()).await
+    Server::start(model, EngineConfig { max_batch: 1, ..fast() }, limits).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! A ConsistencyTTA folder's configuration files, and what of them is supported.
 
+use super::schedule::NoiseConfig;
 use crate::audio::HOP;
 use crate::model::ModelError;
 use candle_transformers::models::t5;
@@ -273,40 +274,6 @@ impl VocoderConfig {
         let (kernels, dilations) = (&self.resblock_kernel_sizes, &self.resblock_dilation_sizes);
         if kernels.is_empty() || kernels.len() != dilations.len() || kernels.iter().any(|k| k.is_multiple_of(2)) {
             return Err("resblock_kernel_sizes must be odd, as many as resblock_dilation_sizes".into());
-        }
-        Ok(())
-    }
-}
-
-/// `scheduler/scheduler_config.json`: the noise schedule that the model was trained with.
-#[derive(Clone, Debug, Deserialize)]
-pub struct NoiseConfig {
-    #[serde(rename = "_class_name")]
-    class: String,
-    /// Discrete times.
-    pub num_train_timesteps: usize,
-    /// The first variance.
-    pub beta_start: f64,
-    /// The last one.
-    pub beta_end: f64,
-    /// How they go in between.
-    pub beta_schedule: String,
-    trained_betas: Option<serde_json::Value>,
-}
-
-impl NoiseConfig {
-    fn check(&self) -> Result<(), String> {
-        // They differ in how they step, which a consistency model does not; the noise is the same.
-        let known = ["HeunDiscreteScheduler", "DDIMScheduler", "DDPMScheduler"];
-        if !known.contains(&self.class.as_str()) {
-            return Err(format!("_class_name is {:?}: only {} are known here", self.class, known.join(", ")));
-        }
-        if !["linear", "scaled_linear"].contains(&self.beta_schedule.as_str()) || self.trained_betas.is_some() {
-            return Err(format!("beta_schedule {:?} is not supported", self.beta_schedule));
-        }
-        let increasing = 0.0 < self.beta_start && self.beta_start < self.beta_end && self.beta_end < 1.0;
-        if !increasing || self.num_train_timesteps < super::schedule::TRAINED {
-            return Err("beta_start, beta_end and num_train_timesteps are no noise schedule".into());
         }
         Ok(())
     }

@@ -5,13 +5,48 @@
 //! itself, a step is an evaluation and nothing more. Between two steps the estimate is noised again, as consistency models
 //! are sampled (arXiv 2309.10740).
 
-use super::folder::NoiseConfig;
 use candle_core::{Result, Tensor};
+use serde::Deserialize;
 
 /// Times that the model was distilled at, from all noise to almost none.
 pub const TRAINED: usize = 18;
 /// Where the second step of a consistency model does best, in radians; the nearest of the times is taken.
 const MIDDLE: f64 = 1.1;
+
+/// `scheduler/scheduler_config.json`: the noise schedule that the model was trained with.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NoiseConfig {
+    #[serde(rename = "_class_name")]
+    class: String,
+    /// Discrete times.
+    pub num_train_timesteps: usize,
+    /// The first variance.
+    pub beta_start: f64,
+    /// The last one.
+    pub beta_end: f64,
+    /// How they go in between.
+    pub beta_schedule: String,
+    trained_betas: Option<serde_json::Value>,
+}
+
+impl NoiseConfig {
+    /// Whether it is a schedule that is known here; if not, what is wrong.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        // They differ in how they step, which a consistency model does not; the noise is the same.
+        let known = ["HeunDiscreteScheduler", "DDIMScheduler", "DDPMScheduler"];
+        if !known.contains(&self.class.as_str()) {
+            return Err(format!("_class_name is {:?}: only {} are known here", self.class, known.join(", ")));
+        }
+        if !["linear", "scaled_linear"].contains(&self.beta_schedule.as_str()) || self.trained_betas.is_some() {
+            return Err(format!("beta_schedule {:?} is not supported", self.beta_schedule));
+        }
+        let increasing = 0.0 < self.beta_start && self.beta_start < self.beta_end && self.beta_end < 1.0;
+        if !increasing || self.num_train_timesteps < TRAINED {
+            return Err("beta_start, beta_end and num_train_timesteps are no noise schedule".into());
+        }
+        Ok(())
+    }
+}
 
 /// A time.
 #[derive(Clone, Copy, Debug, PartialEq)]
