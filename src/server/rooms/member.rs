@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::room::{Arrival, News, Room, RoomState};
 use crate::engine::{Change, Rendered, Transport};
-use crate::protocol::client::{ClientMessage, ConfigChange, Played, Received, SessionStart};
+use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart};
 use crate::protocol::close;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, Playback, RoomMessage, ServerMessage};
