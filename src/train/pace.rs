@@ -85,8 +85,10 @@ fn measured<O: Objective>(
     let seconds = timed.seconds - warm.seconds;
     before.iter().zip(vars).try_for_each(|(value, (_, var))| var.set(value))?;
     clear()?;
-    Ok(match timed.outcome {
-        Outcome::Stopped => Duration::MAX,
-        _ => Duration::from_secs_f64(seconds.max(0.0) / timed.steps_here.max(1) as f64),
+    Ok(match (timed.outcome, timed.steps_here) {
+        (Outcome::Stopped, _) => Duration::MAX,
+        // A machine so busy that not one step was begun in time.
+        (_, 0) => limit,
+        (_, steps) => Duration::from_secs_f64(seconds.max(0.0) / steps as f64),
     })
 }
