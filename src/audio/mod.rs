@@ -21,13 +21,13 @@ pub use limit::round_off;
 pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
 pub use vocoder::{Vocoder, VocoderMemory};
-pub use wav::{WavLayout, WavWriter, pcm16, read_wav};
+pub use wav::{WavLayout, WavReader, WavWriter, pcm16, read_wav};
 
 /// Samples per second of everything the models hear and make.
 pub const SAMPLE_RATE: u32 = 48_000;
 /// Samples from one spectrogram frame to the next (93.75 frames a second).
 pub const HOP: usize = 512;
-/// Sample rates that sound can be delivered in or read from, in Hz.
+/// Sample rates that sound can be delivered in, in Hz.
 pub const RATES: std::ops::RangeInclusive<u32> = 8_000..=96_000;
 
 /// Stereo PCM, two channels of equal length; full scale is ±1.

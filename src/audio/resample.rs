@@ -37,6 +37,14 @@ impl Resampler {
                 return Err(AudioError::Rate { hz });
             }
         }
+        Self::of_recording(from_hz, to_hz)
+    }
+
+    /// As [`Resampler::new`], for a recording, whose rate nobody chose: any that the converter can be built for.
+    pub fn of_recording(from_hz: u32, to_hz: u32) -> Result<Self, AudioError> {
+        if from_hz == 0 || to_hz == 0 {
+            return Err(AudioError::Rate { hz: 0 });
+        }
         let built = (from_hz != to_hz).then(|| converter(from_hz, to_hz)).transpose()?;
         let (converter, delay) = built.map_or((None, 0), |(converter, delay)| (Some(converter), delay));
         Ok(Self { converter, from_hz, to_hz, pending: Default::default(), taken: 0, given: 0, late: delay, delay })
@@ -185,6 +193,9 @@ mod tests {
         let sound = Stereo { left: noise(1, 0.5, 999), right: noise(2, 0.5, 999) };
         assert_eq!(Resampler::new(48_000, 48_000).unwrap().forward(&sound), sound);
         assert!(matches!(Resampler::new(7_999, 48_000), Err(AudioError::Rate { hz: 7_999 })));
+        let high = Resampler::of_recording(192_000, 48_000).unwrap().forward(&Stereo::silence(4000));
+        assert_eq!(high.len(), 1000);
+        assert!(Resampler::of_recording(0, 48_000).is_err());
         let error = Resampler::new(48_000, 96_001).err().unwrap();
         assert_eq!(error.to_string(), "sample rate 96001 Hz is outside 8000..=96000 Hz");
     }

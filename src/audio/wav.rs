@@ -1,10 +1,10 @@
 //! WAV files: 16-bit stereo out, any common integer or float format in.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, Write};
+use std::io::{BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 
-use hound::{SampleFormat, WavReader, WavSpec};
+use hound::{SampleFormat, WavSpec};
 
 use super::{AudioError, Stereo};
 
@@ -97,28 +97,83 @@ impl<W: Write + Seek> WavWriter<W> {
     }
 }
 
-/// Reads a whole WAV file (8, 16, 24 or 32-bit integers, or 32-bit floats) and its sample rate in Hz. A mono file goes to
-/// both channels; of more than two channels the first two are taken.
-pub fn read_wav(path: impl AsRef<Path>) -> Result<(Stereo, u32), AudioError> {
-    let path = path.as_ref();
-    let file = || path.display().to_string();
-    let failed = |source| AudioError::Read { file: file(), source };
-    let mut reader = WavReader::open(path).map_err(failed)?;
-    let spec = reader.spec();
-    let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
-        SampleFormat::Float => reader.samples::<f32>().collect(),
-        SampleFormat::Int => {
-            let scale = 0.5f64.powi(i32::from(spec.bits_per_sample) - 1);
-            reader.samples::<i32>().map(|s| s.map(|s| (f64::from(s) * scale) as f32)).collect()
-        }
-    };
-    let samples = samples.map_err(failed)?;
-    if let Some(sample) = samples.iter().position(|s| !s.is_finite()) {
-        return Err(AudioError::NotFinite { file: file(), sample });
+/// Reads a WAV file (8, 16, 24 or 32-bit integers, or 32-bit floats) piece by piece. A mono file goes to both channels;
+/// of more than two channels the first two are taken.
+pub struct WavReader {
+    reader: hound::WavReader<BufReader<File>>,
+    file: String,
+    /// Bytes of the whole file.
+    bytes: u64,
+    /// Samples a channel that lie behind.
+    taken: u32,
+}
+
+impl WavReader {
+    /// Opens a file and reads its header.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, AudioError> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let failed = |source| AudioError::Read { file: file.clone(), source };
+        let opened = File::open(path).and_then(|opened| Ok((opened.metadata()?.len(), opened)));
+        let (bytes, opened) = opened.map_err(|e| failed(e.into()))?;
+        let reader = hound::WavReader::new(BufReader::new(opened)).map_err(failed)?;
+        Ok(Self { reader, file, bytes, taken: 0 })
     }
-    let channels = usize::from(spec.channels.max(1));
-    let channel = |n: usize| samples.iter().skip(n).step_by(channels).copied().collect();
-    Ok((Stereo { left: channel(0), right: channel(1.min(channels - 1)) }, spec.sample_rate))
+
+    /// Its sample rate in Hz.
+    pub fn sample_rate(&self) -> u32 {
+        self.reader.spec().sample_rate
+    }
+
+    /// Samples a channel, as the header says.
+    pub fn samples(&self) -> u32 {
+        self.reader.len() / u32::from(self.reader.spec().channels.max(1))
+    }
+
+    /// Goes on at this sample instead of the next.
+    pub fn seek(&mut self, sample: u32) -> Result<(), AudioError> {
+        let spec = self.reader.spec();
+        let packed = u64::from(self.reader.len()) * u64::from(spec.bits_per_sample / 8);
+        // Samples that are stored wider than they are would be counted wrong: such a file is read up to the place.
+        if self.bytes > packed + packed / 8 && self.taken <= sample && self.bytes > 1 << 16 {
+            self.read((sample - self.taken) as usize)?;
+        } else {
+            let failed = |e: std::io::Error| AudioError::Read { file: self.file.clone(), source: e.into() };
+            self.reader.seek(sample).map_err(failed)?;
+            self.taken = sample;
+        }
+        Ok(())
+    }
+
+    /// The next `count` samples, or as many as are left.
+    pub fn read(&mut self, count: usize) -> Result<Stereo, AudioError> {
+        let spec = self.reader.spec();
+        let channels = usize::from(spec.channels.max(1));
+        let many = count.saturating_mul(channels);
+        let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
+            SampleFormat::Float => self.reader.samples::<f32>().take(many).collect(),
+            SampleFormat::Int => {
+                let scale = 0.5f64.powi(i32::from(spec.bits_per_sample) - 1);
+                let scaled = |s: i32| (f64::from(s) * scale) as f32;
+                self.reader.samples::<i32>().take(many).map(|s| s.map(scaled)).collect()
+            }
+        };
+        let samples = samples.map_err(|source| AudioError::Read { file: self.file.clone(), source })?;
+        if let Some(place) = samples.iter().position(|s| !s.is_finite()) {
+            let sample = self.taken as usize * channels + place;
+            return Err(AudioError::NotFinite { file: self.file.clone(), sample });
+        }
+        let channel = |n: usize| samples.iter().skip(n).step_by(channels).copied().collect();
+        let sound = Stereo { left: channel(0), right: channel(1.min(channels - 1)) };
+        self.taken += sound.len() as u32;
+        Ok(sound)
+    }
+}
+
+/// Reads a whole WAV file, as [`WavReader`] does, and its sample rate in Hz.
+pub fn read_wav(path: impl AsRef<Path>) -> Result<(Stereo, u32), AudioError> {
+    let mut reader = WavReader::open(path)?;
+    Ok((reader.read(reader.samples() as usize)?, reader.sample_rate()))
 }
 
 #[cfg(test)]
@@ -185,6 +240,9 @@ mod tests {
                 }
                 writer.finalize().unwrap();
                 let (sound, rate) = read_wav(&path).unwrap();
+                let mut reader = WavReader::open(&path).unwrap();
+                reader.seek(1).unwrap();
+                assert_eq!(reader.read(9).unwrap().left, [-0.25], "from the second sample on, to the end");
                 let right = if channels == 1 { vec![0.5, -0.25] } else { vec![0.25, -0.125] };
                 assert_eq!((sound, rate), (Stereo { left: vec![0.5, -0.25], right }, 8000), "{bits} bits");
             }

@@ -186,6 +186,7 @@ mod tests {
             version: "1".into(),
             commit: Some("abc+".into()),
             training: vec![StageSpec {
+                from: None,
                 stage: "codec".into(),
                 steps: 3,
                 samples: 12,

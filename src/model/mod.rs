@@ -13,11 +13,15 @@ pub mod weights;
 mod work;
 
 pub use conditioned::Conditioned;
+pub use fingerprint::fingerprint;
 pub use loaded::{ChunkInputs, FILES, Model};
 pub use precision::Precision;
 pub use spec::ModelSpec;
 
 use std::path::PathBuf;
+
+/// The codec's encoder in a model's folder, which may be missing: nothing but training needs it.
+pub const ENCODER_FILE: &str = "encoder.safetensors";
 
 /// Why a model could not be loaded or saved.
 #[derive(Debug, thiserror::Error)]

@@ -102,6 +102,9 @@ pub struct StageSpec {
     /// The student's objective.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<String>,
+    /// Name of the model that it began from; `None` if it began from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Optimiser steps.
     pub steps: u64,
     /// Samples seen.
@@ -115,6 +118,13 @@ pub struct StageSpec {
     /// Seed of data, initial weights and all random draws.
     pub seed: u64,
 }
+
+/// Latent frames a chunk, latent frames of context before it, and spectrogram frames a latent frame, of every new model.
+pub const CHUNK_FRAMES: usize = 12;
+/// See [`CHUNK_FRAMES`].
+pub const CONTEXT_FRAMES: usize = 24;
+/// See [`CHUNK_FRAMES`].
+pub const FRAMES_PER_LATENT: usize = 8;
 
 /// The smallest network sizes a model can have: for tests, and far too small to sound like anything.
 pub const TINY: Sizes = Sizes { frame_width: 16, latent_width: 24, channels: 8, width: 16, blocks: 1, word_width: 8 };
@@ -155,7 +165,7 @@ impl ModelSpec {
             text: TextConfig { buckets: BUCKETS, word_width: sizes.word_width, width: sizes.width },
             codec: CodecConfig {
                 frame_values: FRAME_VALUES,
-                frames_per_latent: 8,
+                frames_per_latent: FRAMES_PER_LATENT,
                 latent_channels: sizes.channels,
                 frame_width: sizes.frame_width,
                 latent_width: sizes.latent_width,
@@ -164,8 +174,8 @@ impl ModelSpec {
             },
             generator: GeneratorConfig {
                 latent_channels: sizes.channels,
-                chunk_frames: 12,
-                context_frames: 24,
+                chunk_frames: CHUNK_FRAMES,
+                context_frames: CONTEXT_FRAMES,
                 condition_width: super::conditioning::condition_width(sizes.width),
                 width: sizes.width,
                 heads: 4,

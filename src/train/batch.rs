@@ -187,7 +187,7 @@ mod tests {
     fn clips() -> Vec<LatentClip> {
         let clip = |n: usize| LatentClip {
             latents: (0..20).flat_map(|t| [t as f32, 0.5, n as f32].map(f16::from_f32)).collect(),
-            label: Label { kinds: vec![(n, 1.0)], controls: Default::default() },
+            label: Label { kinds: vec![(n, 1.0)], ..Label::default() },
         };
         (0..4).map(clip).collect()
     }

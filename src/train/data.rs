@@ -1,5 +1,6 @@
 //! Training data in memory: clips as normalised spectrograms, which the codec learns from.
 
+use super::folder::{Folder, Sounds};
 use super::label::Label;
 use super::{TrainError, at};
 use crate::audio::{Analyser, FRAME_VALUES, Stereo};
@@ -52,7 +53,7 @@ impl SpectrogramClip {
     }
 }
 
-/// Which clips to synthesise.
+/// Which clips to learn from: synthesised ones, or those of a folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataOptions {
@@ -61,13 +62,37 @@ pub struct DataOptions {
     pub kinds: Vec<usize>,
     /// How many clips.
     pub clips: usize,
-    /// Length of each, in seconds.
+    /// Length of each, in seconds; recordings are cut into clips of this length or a little more.
     pub seconds: f64,
-    /// Seed of the set: sets of different seeds share no clip.
+    /// Seed of the set: sets of different seeds share no clip, or, of a folder, choose differently.
     pub seed: u64,
+    /// The folder of recordings; `None` if the clips are synthesised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<Folder>,
 }
 
 impl DataOptions {
+    /// Clips of these recordings, all of them or at most so many.
+    pub fn of_sounds(sounds: &Sounds, clips: Option<usize>, seconds: f64, seed: u64) -> Self {
+        let clips = clips.unwrap_or(usize::MAX).min(sounds.clips());
+        Self { kinds: vec![], clips, seconds, seed, folder: Some(sounds.folder().clone()) }
+    }
+
+    /// The recordings, if the clips are not synthesised; `work` is the folder of the training.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are no longer those that were asked for.
+    pub fn sounds(&self, work: &Path) -> std::result::Result<Option<Sounds>, TrainError> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let sounds = Sounds::open(&folder.path, self.seconds, work)?;
+        if sounds.folder() != folder {
+            let reason =
+                "its files have changed since the codec learnt from them: begin again with the codec".to_owned();
+            return Err(TrainError::Data { path: folder.path.clone(), reason });
+        }
+        Ok(Some(sounds))
+    }
+
     /// Reads what [`DataOptions::write`] wrote.
     pub fn read(path: &Path) -> std::result::Result<Self, TrainError> {
         let text = std::fs::read_to_string(path).map_err(at(path))?;
@@ -107,7 +132,7 @@ pub fn synthesise(options: &DataOptions, clips: Range<u64>, done: impl Fn() + Sy
             rng.set_stream(n);
             let kinds = draw_kinds(&options.kinds, &mut rng);
             let clip = corpus::clip_with(&kinds, &Controls::default(), rng.random(), options.seconds);
-            let label = Label { kinds: clip.kinds, controls: clip.controls };
+            let label = Label { kinds: clip.kinds, captions: vec![], controls: clip.controls };
             let clip = SpectrogramClip::of(&clip.pcm, label, analyser);
             done();
             clip
@@ -167,9 +192,14 @@ mod tests {
     fn options_survive_their_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.json");
-        let options = DataOptions { kinds: vec![0, 3], clips: 3, seconds: 0.5, seed: 7 };
+        let options = DataOptions { kinds: vec![0, 3], clips: 3, seconds: 0.5, seed: 7, folder: None };
         options.write(&path).unwrap();
         assert_eq!(DataOptions::read(&path).unwrap(), options);
+        let folder = Folder { path: "/sounds".into(), state: "0123".into() };
+        let of_folder = DataOptions { kinds: vec![], folder: Some(folder), ..options.clone() };
+        of_folder.write(&path).unwrap();
+        assert_eq!(DataOptions::read(&path).unwrap(), of_folder);
+        options.write(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("\"rain\"", "\"unicorn\"")).unwrap();
         assert!(DataOptions::read(&path).unwrap_err().to_string().contains("unicorn"));
@@ -177,7 +207,7 @@ mod tests {
 
     #[test]
     fn synthesis_is_a_function_of_the_clips_number() {
-        let options = DataOptions { kinds: vec![0, 3, 9], clips: 3, seconds: 0.5, seed: 7 };
+        let options = DataOptions { kinds: vec![0, 3, 9], clips: 3, seconds: 0.5, seed: 7, folder: None };
         let (all, last) = (synthesise(&options, 0..3, || ()), synthesise(&options, 2..3, || ()));
         assert_eq!(all.len(), 3);
         assert!(all[2].values == last[0].values && all[2].label == last[0].label);

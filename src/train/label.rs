@@ -3,6 +3,7 @@
 use crate::condition::{Controls, Scale};
 use crate::corpus::{self, KINDS};
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
 /// How often a control is told.
@@ -10,19 +11,27 @@ const CONTROL_TOLD: f64 = 0.5;
 /// How often a mixture is asked for by a prompt a kind instead of one for all.
 const PROMPT_A_KIND: f64 = 0.5;
 
+/// How often a word is left out of a given caption of three words or more: prompts are shorter than descriptions.
+const WORD_DROPPED: f64 = 0.1;
+
 /// What is known of a clip: enough to draw captions and conditions for it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct Label {
     /// Kinds (indices into [`KINDS`]) and their weights, which sum to 1.
     pub kinds: Vec<(usize, f32)>,
-    /// The synthesisers' parameters.
+    /// What people say of it; where there is none, captions are made from the kinds.
+    pub captions: Vec<String>,
+    /// The synthesisers' parameters, or what people say they would be.
     pub controls: Controls,
 }
 
 impl Label {
-    /// Weighted prompts that ask for this clip: one caption of everything, or a caption a kind.
+    /// Weighted prompts that ask for this clip: a given caption, or one of everything, or one a kind.
     pub fn draw_prompts(&self, rng: &mut impl Rng) -> Vec<(String, f32)> {
+        if let Some(caption) = self.captions.choose(rng) {
+            return vec![(thinned(caption, rng), 1.0)];
+        }
         let told = self.draw_controls(rng);
         if self.kinds.len() > 1 && rng.random_bool(PROMPT_A_KIND) {
             let each = |&(kind, weight): &(usize, f32)| (corpus::caption(&[(kind, 1.0)], &told, rng), weight);
@@ -43,11 +52,24 @@ impl Label {
     }
 }
 
+/// A caption without some of its words, but never without all. (Their order means nothing to the text encoder.)
+fn thinned(caption: &str, rng: &mut impl Rng) -> String {
+    let words: Vec<&str> = caption.split(' ').collect();
+    if words.len() < 3 {
+        return caption.to_owned();
+    }
+    let kept: Vec<&str> = words.into_iter().filter(|_| !rng.random_bool(WORD_DROPPED)).collect();
+    if kept.is_empty() { caption.to_owned() } else { kept.join(" ") }
+}
+
 /// A label in a file: kinds and scale by their names.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     kinds: Vec<(String, f32)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    captions: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bpm: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,20 +81,21 @@ struct Stored {
 }
 
 impl From<Label> for Stored {
-    fn from(Label { kinds, controls }: Label) -> Self {
+    fn from(Label { kinds, captions, controls }: Label) -> Self {
         let name = |(kind, weight): (usize, f32)| Some((KINDS.get(kind)?.name.to_owned(), weight));
         let Controls { bpm, density, brightness, scale } = controls;
         let kinds = kinds.into_iter().filter_map(name).collect();
-        Self { kinds, bpm, density, brightness, scale: scale.map(|scale| scale.name().to_owned()) }
+        Self { kinds, captions, bpm, density, brightness, scale: scale.map(|scale| scale.name().to_owned()) }
     }
 }
 
 impl From<Stored> for Label {
-    fn from(Stored { kinds, bpm, density, brightness, scale }: Stored) -> Self {
+    fn from(Stored { kinds, captions, bpm, density, brightness, scale }: Stored) -> Self {
         let known = |(name, weight): (String, f32)| Some((corpus::kind_named(&name)?, weight));
         let scale = scale.as_deref().and_then(Scale::from_name);
         Self {
             kinds: kinds.into_iter().filter_map(known).collect(),
+            captions,
             controls: Controls { bpm, density, brightness, scale },
         }
     }
@@ -88,15 +111,32 @@ mod tests {
     fn survives_json() {
         let scale = Some(Scale::from_tonic(3));
         let controls = Controls { bpm: Some(120.0), density: None, brightness: Some(0.25), scale };
-        let label = Label { kinds: vec![(0, 0.75), (3, 0.25)], controls };
+        let label = Label { kinds: vec![(0, 0.75), (3, 0.25)], captions: vec![], controls };
         let json = serde_json::to_string(&label).unwrap();
         assert!(json.contains("rain") && !json.contains("density"), "{json}");
+        assert_eq!(serde_json::from_str::<Label>(&json).unwrap(), label);
+        let label = Label { captions: vec!["rain".into()], ..Label::default() };
+        let json = serde_json::to_string(&label).unwrap();
+        assert_eq!(json, "{\"captions\":[\"rain\"]}");
         assert_eq!(serde_json::from_str::<Label>(&json).unwrap(), label);
     }
 
     #[test]
+    fn given_captions_are_used_with_most_of_their_words() {
+        let captions = vec!["two words".to_owned(), "rain on a tin roof".to_owned()];
+        let label = Label { kinds: vec![(0, 1.0)], captions, controls: Controls::default() };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let drawn: Vec<String> = (0..400).map(|_| label.draw_prompts(&mut rng).remove(0).0).collect();
+        let (short, long): (Vec<&String>, Vec<&String>) = drawn.iter().partition(|text| *text == "two words");
+        assert!((150..250).contains(&short.len()), "{}", short.len());
+        let words = long.iter().map(|text| text.split(' ').count()).sum::<usize>() as f64 / long.len() as f64;
+        assert!((4.3..4.7).contains(&words), "{words}");
+        assert!(long.iter().all(|text| text.split(' ').all(|word| "rain on a tin roof".contains(word))));
+    }
+
+    #[test]
     fn mixtures_are_asked_for_in_one_prompt_or_several() {
-        let label = Label { kinds: vec![(0, 0.75), (3, 0.25)], controls: Controls::default() };
+        let label = Label { kinds: vec![(0, 0.75), (3, 0.25)], ..Label::default() };
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let counts: Vec<usize> = (0..100)
             .map(|_| {
@@ -112,7 +152,7 @@ mod tests {
     #[test]
     fn controls_are_told_now_and_then() {
         let controls = Controls { density: Some(0.5), ..Controls::default() };
-        let label = Label { kinds: vec![(0, 1.0)], controls };
+        let label = Label { kinds: vec![(0, 1.0)], captions: vec![], controls };
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let told = (0..400).filter(|_| label.draw_controls(&mut rng).density.is_some()).count();
         assert!((150..250).contains(&told), "{told}");

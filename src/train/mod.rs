@@ -7,20 +7,25 @@
 
 pub mod adamw;
 pub mod batch;
+mod captions;
 pub mod checkpoint;
 pub mod codec;
 mod curves;
 pub mod data;
 pub mod ema;
+pub mod folder;
 pub mod gradient;
 mod inplace;
+mod knowledge;
 pub mod label;
 pub mod latents;
 pub mod log;
 mod options;
+pub mod pace;
 mod prefetch;
 pub mod schedule;
 pub mod stages;
+pub mod start;
 mod state;
 pub mod store;
 pub mod student;

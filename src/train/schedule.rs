@@ -36,6 +36,11 @@ impl Default for Schedule {
 }
 
 impl Schedule {
+    /// The stages' schedule: a short warm-up, and a fall over the last 40 %.
+    pub fn of(steps: u64, lr: f64) -> Self {
+        Self { steps, lr, warmup: 200.min(steps / 10), decay_fraction: 0.4, decay: Decay::Linear }
+    }
+
     /// An error that names the field without a sensible value.
     pub fn validate(&self) -> Result<(), TrainError> {
         let refuse = |option, reason: &str| Err(TrainError::Option { option, reason: reason.to_owned() });

@@ -7,21 +7,26 @@
 //! work/codec/               checkpoint, log and curves of each stage
 //! work/codec.safetensors    averaged weights: encoder, decoder, and the latents' mean and std
 //! work/teacher.safetensors  averaged weights: generator, text encoder
-//! out/                      the finished model, in half precision, written by the student stage
+//! out/                      the finished model, in half precision, written by the student stage: with the encoder, so
+//!                           that other trainings can start from it
 //! ```
 
+use super::checkpoint::Checkpoint;
 use super::codec::CodecObjective;
 use super::data::DataOptions;
+use super::knowledge::Knowledge;
 use super::latents::{ClipEncoder, LatentClip, LatentStatistics};
+use super::pace::Length;
+use super::schedule::Schedule;
+use super::start::Start;
 use super::store::{self, Store};
 use super::student::{StudentObjective, StudentOptions};
 use super::teacher::TeacherObjective;
 use super::times::Method;
-use super::trainer::{Objective, Options, Summary, train};
+use super::trainer::{Objective, Options, Summary, checkpoint_path, train};
 use super::{StageError, TrainError, at};
-use crate::corpus::{self, KINDS};
-use crate::model::spec::{KindSpec, Sizes, StageSpec};
-use crate::model::{ModelSpec, weights};
+use crate::model::spec::{Sizes, StageSpec};
+use crate::model::{ENCODER_FILE, ModelSpec, weights};
 use crate::nets::codec::Encoder;
 use crate::ops::Params;
 use candle_core::{DType, Device, Tensor, Var};
@@ -35,8 +40,13 @@ pub struct Stage<'a> {
     pub work: &'a Path,
     /// Samples a part of a step.
     pub batch: usize,
-    /// Schedule, optimiser, log; its `seed` is that of the initial weights too.
+    /// How long to train.
+    pub length: Length,
+    /// Optimiser, learning rate, log; its `seed` is that of the initial weights too, and its schedule's length is not
+    /// used.
     pub options: Options,
+    /// The model to start from, instead of from nothing; the student starts from the teacher in any case.
+    pub from: Option<&'a Start>,
     /// Go on from a checkpoint.
     pub resume: bool,
     /// Where the networks run.
@@ -65,17 +75,18 @@ const CODEC_WINDOW: usize = 128;
 const STATISTICS_CLIPS: usize = 512;
 
 impl Stage<'_> {
-    /// Trains the codec for these clips.
+    /// Trains the codec for these clips; `sizes` are those of a model that starts from nothing.
     pub fn codec(&self, name: &str, sizes: Sizes, data: &DataOptions) -> Result<Summary, StageError> {
-        std::fs::create_dir_all(self.work).map_err(at(self.work))?;
-        let known = || data.kinds.iter().filter_map(|&kind| KINDS.get(kind));
-        let named = known().map(|k| KindSpec { name: k.name.to_owned(), prompt: k.prompt.to_owned() }).collect();
-        let mut spec = ModelSpec::new(name, sizes, named, corpus::vocabulary(known()), controls(known()));
-        data.write(&self.data_file())?;
+        let mut spec = self.begin(name, sizes, data)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        let clips = Store::new(data, self.work, self.options.progress).spectrograms()?;
+        if let Some(start) = self.from {
+            let codec = start.codec()?.into_iter().filter(|(name, _)| !name.starts_with("latent."));
+            codec.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
+        }
+        let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
         let objective = CodecObjective::new(&spec.codec, &mut params, clips, self.batch, CODEC_WINDOW)?;
-        let summary = self.run(&objective, &params, &spec, data, None)?;
+        let schedule = self.schedule(&objective, &params)?;
+        let summary = self.run(&objective, &params, schedule, &spec, data, None)?;
         let mut clips = objective.into_clips();
 
         // The latents' statistics belong to the averaged encoder.
@@ -94,14 +105,54 @@ impl Stage<'_> {
         Ok(summary)
     }
 
+    /// Takes the start model's codec as it is, with the mean and deviation of its latents.
+    ///
+    /// # Errors
+    /// When there is no model to start from.
+    pub fn keep_codec(&self, name: &str, sizes: Sizes, data: &DataOptions) -> Result<(), StageError> {
+        let Some(start) = self.from else {
+            let reason = "a codec can be kept only of a model to start from".to_owned();
+            return Err(TrainError::Option { option: "from", reason }.into());
+        };
+        let mut spec = self.begin(name, sizes, data)?;
+        weights::write(&self.codec_file(), &start.codec()?, DType::F32)?;
+        spec.training = start.spec().training.iter().filter(|stage| stage.stage == "codec").cloned().collect();
+        spec.write(self.work)?;
+        Ok(())
+    }
+
+    /// Begins a training: the specification of the model to be, and the record of its data.
+    fn begin(&self, name: &str, sizes: Sizes, data: &DataOptions) -> Result<ModelSpec, StageError> {
+        std::fs::create_dir_all(self.work).map_err(at(self.work))?;
+        let sounds = data.sounds(self.work)?;
+        let knowledge = sounds.as_ref().map_or_else(|| Knowledge::of_corpus(&data.kinds), Knowledge::of_sounds);
+        let Knowledge { kinds, vocabulary, controls } = knowledge;
+        let mut spec = ModelSpec::new(name, sizes, kinds, vocabulary, controls);
+        if sounds.is_some() {
+            // Whose the recordings are is not known here.
+            spec.licence = "NOASSERTION".to_owned();
+        }
+        if let Some(start) = self.from {
+            let ModelSpec { text, codec, generator, .. } = start.spec().clone();
+            spec = ModelSpec { text, codec, generator, ..spec };
+        }
+        data.write(&self.data_file())?;
+        Ok(spec)
+    }
+
     /// Trains the teacher on the latents of the codec in the folder; `clips` is how many if not as many as before.
     pub fn teacher(&self, clips: Option<usize>) -> Result<Summary, StageError> {
         let mut spec = ModelSpec::read(self.work)?;
         let data = self.data(clips)?;
         let latents = self.latents(&spec, &data)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
+        if let Some(start) = self.from {
+            start.fit(&spec)?;
+            start.teacher()?.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
+        }
         let objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, latents, self.batch)?;
-        let summary = self.run(&objective, &params, &spec, &data, None)?;
+        let schedule = self.schedule(&objective, &params)?;
+        let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
         let tensors = averaged(&summary, |name| (!name.starts_with("weight.")).then(|| name.to_owned()));
         weights::write(&self.teacher_file(), &tensors, DType::F32)?;
         self.record(&mut spec, "teacher", None, &data, &summary);
@@ -125,13 +176,15 @@ impl Stage<'_> {
             method: ask.method,
             t_mid: ask.t_mid,
             batch: self.batch,
-            warmup: self.options.schedule.steps / 8,
+            warmup: 1,
             guidance: ask.guidance_max,
             roll_out: ask.roll_out,
         };
-        let objective =
+        let mut objective =
             StudentObjective::new(&spec.generator, &spec.text, &mut teacher, &mut params, latents, options)?;
-        let summary = self.run(&objective, &params, &spec, &data, Some(ask))?;
+        let schedule = self.schedule(&objective, &params)?;
+        objective.warm_up_over(schedule.steps / 8);
+        let summary = self.run(&objective, &params, schedule, &spec, &data, Some(ask))?;
 
         spec.generator = objective.config().clone();
         spec.sampler.kind = ask.method.sampler();
@@ -144,6 +197,7 @@ impl Stage<'_> {
         let part = |tensors: HashMap<String, Tensor>, prefix: &str| {
             tensors.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect::<HashMap<_, _>>()
         };
+        weights::write(&out.join(ENCODER_FILE), &part(codec.clone(), "encoder."), DType::F16)?;
         let mut decoder = part(codec.clone(), "decoder.");
         decoder.extend(part(codec, "latent."));
         weights::write(&out.join("decoder.safetensors"), &decoder, DType::F16)?;
@@ -159,20 +213,40 @@ impl Stage<'_> {
         &self,
         objective: &O,
         params: &Params,
+        schedule: Schedule,
         spec: &ModelSpec,
         data: &DataOptions,
         distillation: Option<&Distillation>,
     ) -> Result<Summary, TrainError> {
         let folder = self.work.join(objective.name());
-        let vars: Vec<(String, Var)> = params.vars().map(|(name, var)| (name.to_owned(), var.clone())).collect();
         let asked = distillation
             .map(|d| serde_json::json!({ "objective": d.method, "t_mid": d.t_mid, "guidance_max": d.guidance_max }));
+        let from = self.from.filter(|_| distillation.is_none()).map(Start::fingerprint);
         let networks = serde_json::json!({
             "text": spec.text, "codec": spec.codec, "generator": spec.generator,
-            "batch": self.batch, "data": data, "distillation": asked,
+            "batch": self.batch, "data": data, "distillation": asked, "from": from,
         });
-        let options = Options { config: networks, ..self.options.clone() };
-        train(objective, &vars, &options, &folder, self.resume, self.stop)
+        let options = Options { config: networks, schedule, ..self.options.clone() };
+        train(objective, &variables(params), &options, &folder, self.resume, self.stop)
+    }
+
+    /// The learning rate of every step, measuring how many steps there is time for if need be.
+    fn schedule<O: Objective>(&self, objective: &O, params: &Params) -> Result<Schedule, TrainError> {
+        let vars = variables(params);
+        let steps = self.length.steps(objective, &vars, &self.options, self.work, self.resume, self.stop)?;
+        Ok(Schedule::of(steps, self.options.schedule.lr))
+    }
+
+    /// Whether a stage ("codec" or "teacher") has come to its end and handed on what it made. One that is not trained
+    /// (`kept`) has no checkpoint. The student never counts as done: its end costs little, and makes the model.
+    pub fn is_done(&self, stage: &str, kept: bool) -> Result<bool, TrainError> {
+        let path = checkpoint_path(&self.work.join(stage));
+        let made = self.work.join(format!("{stage}.safetensors")).exists();
+        if kept || !made || !path.exists() {
+            return Ok(kept && made);
+        }
+        let progress = Checkpoint::load(&path)?.progress;
+        Ok(progress.step >= progress.schedule.steps)
     }
 
     /// Puts a stage into the specification's history, in place of an earlier one of its name and all that built on it.
@@ -183,6 +257,7 @@ impl Stage<'_> {
         spec.training.push(StageSpec {
             stage: stage.to_owned(),
             objective: method.map(|method| method.name().to_owned()),
+            from: self.from.filter(|_| method.is_none()).map(|start| start.spec().name.clone()),
             steps: summary.steps,
             samples: summary.samples,
             seconds: summary.seconds,
@@ -195,6 +270,8 @@ impl Stage<'_> {
     /// The clips that the codec was trained on, or as many of their kind as `clips` says, which is then remembered.
     fn data(&self, clips: Option<usize>) -> Result<DataOptions, TrainError> {
         let mut data = DataOptions::read(&self.data_file())?;
+        let there = data.sounds(self.work)?.map_or(usize::MAX, |sounds| sounds.clips());
+        let clips = clips.map(|clips| clips.min(there));
         if let Some(clips) = clips.filter(|&clips| clips != data.clips) {
             data.clips = clips;
             data.write(&self.data_file())?;
@@ -206,7 +283,7 @@ impl Stage<'_> {
     fn latents(&self, spec: &ModelSpec, data: &DataOptions) -> Result<Vec<LatentClip>, StageError> {
         let codec = std::fs::read(self.codec_file()).map_err(at(&self.codec_file()))?;
         let (hash, channels) = (store::short(&codec), spec.codec.latent_channels);
-        let store = Store::new(data, self.work, self.options.progress);
+        let store = Store::new(data, self.work, self.options.progress)?;
         if let Some(latents) = store.latents(&hash, channels) {
             return Ok(latents);
         }
@@ -250,9 +327,7 @@ fn averaged(summary: &Summary, keep: impl Fn(&str) -> Option<String>) -> HashMap
     summary.ema.tensors().filter_map(|(name, t)| Some((keep(name)?, t.clone()))).collect()
 }
 
-/// Names of the controls that any of these kinds obeys.
-fn controls<'a>(kinds: impl Iterator<Item = &'a corpus::Kind>) -> Vec<String> {
-    let all = kinds.fold(corpus::Obeys::NOTHING, |all, kind| all.or(kind.obeys));
-    let named = [("bpm", all.bpm), ("density", all.density), ("brightness", all.brightness), ("scale", all.scale)];
-    named.into_iter().filter(|&(_, obeyed)| obeyed).map(|(name, _)| name.to_owned()).collect()
+/// A network's parameters by name.
+fn variables(params: &Params) -> Vec<(String, Var)> {
+    params.vars().map(|(name, var)| (name.to_owned(), var.clone())).collect()
 }

@@ -4,12 +4,13 @@
 //! work/data/spectrograms-KEY/00000.safetensors   256 clips a file
 //! work/data/latents-KEY.safetensors              all clips, standardised
 //! ```
-//! A key is a hash of everything that the content depends on: what was asked for, what the synthesisers and the
-//! analysis make of a probe, and, of latents, the codec's weights. Whatever does not fit is made again. A file appears
+//! A key is a hash of everything that the content depends on: what was asked for (of a folder: names, sizes and times of
+//! its files), what the synthesisers and the analysis make of a probe, and, of latents, the codec's weights. Whatever does not fit is made again. A file appears
 //! under its name only when it is whole.
 
 use super::checkpoint::beside;
 use super::data::{DataOptions, SpectrogramClip, synthesise};
+use super::folder::Clips;
 use super::label::Label;
 use super::latents::LatentClip;
 use super::{TrainError, at};
@@ -38,6 +39,8 @@ const PROBE: (f64, u64) = (0.25, 0x9e37_79b9);
 /// The clips of a training, made when they are first asked for.
 pub struct Store<'a> {
     options: &'a DataOptions,
+    /// The clips of a folder, if they are not synthesised.
+    recorded: Option<Clips>,
     /// `work/data`.
     folder: PathBuf,
     key: String,
@@ -54,8 +57,12 @@ struct Entry {
 
 impl<'a> Store<'a> {
     /// The clips of `options`, kept in the folder of a training; `progress` shows a bar while they are made.
-    pub fn new(options: &'a DataOptions, work: &Path, progress: bool) -> Self {
-        Self { options, folder: work.join("data"), key: key(options), progress }
+    ///
+    /// # Errors
+    /// As [`DataOptions::sounds`].
+    pub fn new(options: &'a DataOptions, work: &Path, progress: bool) -> Result<Self, TrainError> {
+        let recorded = options.sounds(work)?.map(|sounds| sounds.shuffled(options.seed));
+        Ok(Self { options, recorded, folder: work.join("data"), key: key(options), progress })
     }
 
     /// All clips in memory.
@@ -90,7 +97,10 @@ impl<'a> Store<'a> {
                     kept.map(|(values, label)| SpectrogramClip::new(values, label)).collect()
                 }
                 None => {
-                    let made = synthesise(self.options, range, || bar.inc(1));
+                    let made = match &self.recorded {
+                        Some(clips) => clips.make(range, || bar.inc(1))?,
+                        None => synthesise(self.options, range, || bar.inc(1)),
+                    };
                     write(&path, FRAME_VALUES, made.iter().map(|clip| (clip.values(), &clip.label)))?;
                     made
                 }
@@ -121,7 +131,9 @@ impl<'a> Store<'a> {
 
 /// The key of a set of clips. It does not know how many there are: a larger set begins with a smaller one's clips.
 fn key(options: &DataOptions) -> String {
-    let DataOptions { kinds, clips: _, seconds, seed } = options;
+    let DataOptions { kinds, clips: _, seconds, seed, folder } = options;
+    // Any sound shows what the analysis makes of one.
+    let kinds = if folder.is_some() { &vec![0] } else { kinds };
     let analyser = Analyser::new();
     let probes: Vec<String> = kinds
         .par_iter()
@@ -132,7 +144,8 @@ fn key(options: &DataOptions) -> String {
             format!("{name} {}", short(&values))
         })
         .collect();
-    short(format!("{VERSION} {seconds} {seed} {probes:?}").as_bytes())
+    let state = folder.as_ref().map_or(String::new(), |folder| format!(" {}", folder.state));
+    short(format!("{VERSION} {seconds} {seed} {probes:?}{state}").as_bytes())
 }
 
 /// The first 16 hexadecimal digits of a hash.
@@ -202,7 +215,7 @@ mod tests {
     use super::*;
 
     fn options(clips: usize) -> DataOptions {
-        DataOptions { kinds: vec![0, 8], clips, seconds: 0.2, seed: 3 }
+        DataOptions { kinds: vec![0, 8], clips, seconds: 0.2, seed: 3, folder: None }
     }
 
     fn values(clips: &[SpectrogramClip]) -> Vec<(Vec<f16>, Label)> {
@@ -224,32 +237,33 @@ mod tests {
     #[test]
     fn clips_are_made_once_and_a_larger_set_begins_with_a_smaller_one() {
         let work = tempfile::tempdir().unwrap();
-        let first = Store::new(&options(300), work.path(), false).spectrograms().unwrap();
-        let (made, again) = (files(work.path()), Store::new(&options(300), work.path(), false).spectrograms().unwrap());
+        let first = Store::new(&options(300), work.path(), false).unwrap().spectrograms().unwrap();
+        let (made, again) =
+            (files(work.path()), Store::new(&options(300), work.path(), false).unwrap().spectrograms().unwrap());
         assert_eq!(made.len(), 2);
         assert_eq!(files(work.path()), made);
         assert!(values(&first) == values(&again) && first.len() == 300);
-        let more = Store::new(&options(310), work.path(), false).spectrograms().unwrap();
+        let more = Store::new(&options(310), work.path(), false).unwrap().spectrograms().unwrap();
         assert!(values(&more)[..300] == values(&first));
         assert_eq!(files(work.path())[0], made[0], "a file that is full is not made again");
-        let fewer = Store::new(&options(10), work.path(), false).spectrograms().unwrap();
+        let fewer = Store::new(&options(10), work.path(), false).unwrap().spectrograms().unwrap();
         assert!(values(&fewer) == values(&first[..10]));
     }
 
     #[test]
     fn what_is_damaged_or_of_another_set_is_made_again() {
         let work = tempfile::tempdir().unwrap();
-        let first = Store::new(&options(2), work.path(), false).spectrograms().unwrap();
+        let first = Store::new(&options(2), work.path(), false).unwrap().spectrograms().unwrap();
         let (path, _) = files(work.path()).remove(0);
         let whole = std::fs::read(&path).unwrap();
         for damaged in [&whole[..whole.len() - 7], b"nonsense"] {
             std::fs::write(&path, damaged).unwrap();
-            let again = Store::new(&options(2), work.path(), false).spectrograms().unwrap();
+            let again = Store::new(&options(2), work.path(), false).unwrap().spectrograms().unwrap();
             assert!(values(&again) == values(&first));
             assert!(std::fs::read(&path).unwrap() == whole);
         }
         let other = DataOptions { seed: 4, ..options(2) };
-        let other = Store::new(&other, work.path(), false).spectrograms().unwrap();
+        let other = Store::new(&other, work.path(), false).unwrap().spectrograms().unwrap();
         assert!(values(&other)[0].0 != values(&first)[0].0);
         assert_eq!(files(work.path()).len(), 2);
     }
@@ -258,8 +272,8 @@ mod tests {
     fn latents_belong_to_their_codec() {
         let work = tempfile::tempdir().unwrap();
         let options = options(1);
-        let store = Store::new(&options, work.path(), false);
-        let label = Label { kinds: vec![(0, 1.0)], controls: Default::default() };
+        let store = Store::new(&options, work.path(), false).unwrap();
+        let label = Label { kinds: vec![(0, 1.0)], ..Label::default() };
         let clip = LatentClip { latents: vec![f16::ONE, f16::ZERO, f16::NEG_ONE, f16::ONE], label };
         assert!(store.latents("a", 2).is_none());
         store.keep_latents("a", 2, std::slice::from_ref(&clip)).unwrap();

@@ -97,6 +97,11 @@ impl StudentObjective {
         })
     }
 
+    /// Fades the tangent's second part in over so many steps.
+    pub fn warm_up_over(&mut self, steps: u64) {
+        self.options.warmup = steps;
+    }
+
     /// The student's hyper-parameters.
     pub fn config(&self) -> &GeneratorConfig {
         self.student.config()

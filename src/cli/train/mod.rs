@@ -1,0 +1,120 @@
+//! `twostep train`: codec, then teacher, then student; or all of them in a row.
+
+mod all;
+mod common;
+mod distil;
+mod subject;
+
+use clap::{Args, Subcommand};
+use common::{CODEC, Common, Run, TEACHER};
+use distil::{Distil, STUDENT};
+use std::path::PathBuf;
+use std::time::Duration;
+use subject::Subject;
+use twostep::train::pace::Length;
+use twostep::train::start::Start;
+use twostep::train::times::Method;
+
+/// Options of `twostep train`.
+#[derive(Args, Debug)]
+pub struct Train {
+    #[command(subcommand)]
+    stage: StageName,
+}
+
+#[derive(Debug, Subcommand)]
+enum StageName {
+    /// All stages in a row: from sounds to a finished model
+    All(all::All),
+    /// Spectrogram to latents and back; run this first
+    Codec {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        part: Part,
+        #[command(flatten)]
+        subject: Subject,
+        /// Start from this finished model's codec (with --steps 0 it is taken as it is)
+        #[arg(long, env = "TWOSTEP_FROM", conflicts_with = "size")]
+        from: Option<PathBuf>,
+    },
+    /// The latent diffusion model and the text encoder
+    Teacher {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        part: Part,
+        /// Start from this finished model's generator and text encoder
+        #[arg(long, env = "TWOSTEP_FROM")]
+        from: Option<PathBuf>,
+    },
+    /// The two-step consistency model, distilled from the teacher; writes the finished model
+    Student {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        part: Part,
+        #[command(flatten)]
+        distil: Distil,
+        /// How to distil: scd (a consistency model), ms-scd (two segments) or dscd (like scd, by differences)
+        #[arg(long, env = "TWOSTEP_OBJECTIVE", default_value = "scd")]
+        objective: Method,
+    },
+}
+
+/// Options of a single stage.
+#[derive(Args, Debug)]
+struct Part {
+    /// Optimiser steps in all
+    #[arg(long, env = "TWOSTEP_STEPS")]
+    steps: Option<u64>,
+    /// Learning rate of the plateau
+    #[arg(long, env = "TWOSTEP_LR")]
+    lr: Option<f64>,
+    /// Stop with a checkpoint after so many minutes
+    #[arg(long, env = "TWOSTEP_MINUTES")]
+    minutes: Option<f64>,
+}
+
+impl Part {
+    /// What to run: a stage with these habits, changed by what was asked for.
+    fn run<'a>(&self, run: Run<'a>) -> Run<'a> {
+        let steps = self.steps.unwrap_or(run.habits.steps);
+        let limit = self.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.clamp(0.0, 1e9)));
+        Run { length: Length::Steps(steps), lr: self.lr, limit, ..run }
+    }
+}
+
+impl Train {
+    /// Runs the subcommand.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.stage {
+            StageName::All(all) => all.run(),
+            StageName::Codec { common, part, subject, from } => {
+                let session = common.open()?;
+                let data = subject.data(&common)?;
+                let start = from.as_deref().map(Start::open).transpose()?;
+                let (name, sizes) = (subject.name("default"), subject.sizes()?);
+                let run = part.run(session.run(&CODEC, start.as_ref()));
+                if start.is_some() && part.steps == Some(0) {
+                    run.stage()?.keep_codec(&name, sizes, &data)?;
+                    println!("the codec is the start model's");
+                    return Ok(());
+                }
+                run.report(|stage| stage.codec(&name, sizes, &data)).map(drop)
+            }
+            StageName::Teacher { common, part, from } => {
+                let session = common.open()?;
+                let start = from.as_deref().map(Start::open).transpose()?;
+                let run = part.run(session.run(&TEACHER, start.as_ref()));
+                run.report(|stage| stage.teacher(common.clips)).map(drop)
+            }
+            StageName::Student { common, part, distil, objective } => {
+                let ask = distil.ask(objective)?;
+                let session = common.open()?;
+                let run = part.run(session.run(&STUDENT, None));
+                run.report(|stage| stage.student(&distil.out, common.clips, &ask)).map(drop)
+            }
+        }
+    }
+}
