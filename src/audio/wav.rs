@@ -210,7 +210,7 @@ mod tests {
             let sample_bytes = if float { 4 } else { 2 };
             let mut bytes = layout.header(Some(10));
             bytes.resize(bytes.len() + 10 * usize::from(channels) * sample_bytes, 0);
-            let reader = WavReader::new(bytes.as_slice()).unwrap();
+            let reader = hound::WavReader::new(bytes.as_slice()).unwrap();
             let spec = reader.spec();
             assert_eq!((spec.channels, spec.sample_rate, reader.duration()), (channels, 22_050, 10));
             assert_eq!(spec.sample_format == SampleFormat::Float, float);
