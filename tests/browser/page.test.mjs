@@ -75,6 +75,7 @@ async function takePicture(page, path) {
   const from = await figure(page, "played");
   await figureWhere(page, "played", (seconds) => seconds > from + 7);
   await page.locator(".toast").first().waitFor({ state: "detached" });
+  await page.evaluate(() => scrollTo(0, 0));
   await page.mouse.click(640, 5);
   await page.screenshot({ path });
 }
