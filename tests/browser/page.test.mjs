@@ -63,9 +63,9 @@ test("a typed prompt is heard and seen, changed, paused, recorded and stopped, w
   await context.close();
 });
 
-/** The picture of the README: the page while it plays, with something on the pad and a scene. */
+/** The picture of the README: the page while it plays, down to the pad. */
 async function takePicture(page, path) {
-  await page.setViewportSize({ width: 1280, height: 1180 });
+  await page.setViewportSize({ width: 1220, height: 680 });
   for (const text of ["ocean waves", "crackling campfire"]) {
     await page.getByLabel("Add a sound to the mix").fill(text);
     await page.keyboard.press("Enter");
@@ -76,8 +76,10 @@ async function takePicture(page, path) {
   await figureWhere(page, "played", (seconds) => seconds > from + 7);
   await page.locator(".toast").first().waitFor({ state: "detached" });
   await page.evaluate(() => scrollTo(0, 0));
-  await page.mouse.click(640, 5);
-  await page.screenshot({ path });
+  await page.mouse.click(550, 5);
+  await page.locator("body:not([data-stuck])").waitFor();
+  await page.waitForTimeout(300);
+  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: 1220, height: 1200 } });
 }
 
 test("a prompt without any known word is refused in words, and the page goes on", async () => {
