@@ -65,7 +65,7 @@ test("a typed prompt is heard and seen, changed, paused, recorded and stopped, w
 
 /** The picture of the README: the page while it plays, down to the pad. */
 async function takePicture(page, path) {
-  await page.setViewportSize({ width: 1220, height: 680 });
+  await page.setViewportSize({ width: 1220, height: 520 });
   for (const text of ["ocean waves", "crackling campfire"]) {
     await page.getByLabel("Add a sound to the mix").fill(text);
     await page.keyboard.press("Enter");
@@ -79,7 +79,7 @@ async function takePicture(page, path) {
   await page.mouse.click(550, 5);
   await page.locator("body:not([data-stuck])").waitFor();
   await page.waitForTimeout(300);
-  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: 1220, height: 1200 } });
+  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: 1220, height: 1130 } });
 }
 
 test("a prompt without any known word is refused in words, and the page goes on", async () => {
