@@ -12,6 +12,8 @@ use super::Cli;
 
 /// The subcommands that take a file.
 const WITH_FILE: [&str; 2] = ["serve", "doctor"];
+/// Flags of all subcommands that a file may set too.
+const FOR_ALL: [&str; 2] = ["log", "log-format"];
 /// Flags that have no place in a file.
 const NOT_IN_FILE: [&str; 5] = ["config", "check-config", "print-config", "help", "version"];
 
@@ -52,8 +54,8 @@ fn with_defaults(mut command: Command, path: &Path) -> anyhow::Result<Command> {
     for (key, value) in settings {
         let values = values(&value).with_context(|| format!("{}: {key}", named()))?;
         let flag = key.replace('_', "-");
-        if flag == "log" {
-            command = command.mut_arg("log", |arg| arg.default_values(values));
+        if FOR_ALL.contains(&flag.as_str()) {
+            command = command.mut_arg(flag.replace('-', "_"), |arg| arg.default_values(values));
             continue;
         }
         let id = command.find_subcommand("serve").and_then(|serve| {
