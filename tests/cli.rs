@@ -8,9 +8,24 @@ use std::process::{Command, Output, Stdio};
 
 use twostep::audio::{Stereo, read_wav};
 use twostep::eval::Statistics;
+use twostep::model::spec::Obedience;
+use twostep::model::{FILES, ModelSpec};
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default")
+}
+
+/// The shipped model as if it had never been measured how it obeys its controls: none is refused.
+fn unmeasured(folder: &Path) -> PathBuf {
+    let copy = folder.join("unmeasured");
+    std::fs::create_dir(&copy).unwrap();
+    for file in FILES {
+        std::fs::copy(shipped().join(file), copy.join(file)).unwrap();
+    }
+    let mut spec = ModelSpec::read(&copy).unwrap();
+    spec.obedience.clear();
+    spec.write(&copy).unwrap();
+    copy
 }
 
 fn twostep(model: &Path, args: &[&str]) -> Output {
@@ -58,11 +73,12 @@ fn mixtures_steps_controls_and_pictures() {
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let base = ["generate", "--prompt", "gentle rain=0.7", "--prompt", "church bells=0.3", "--seconds", "2", "--out"];
     let mut made: Vec<Vec<u8>> = vec![];
+    let model = unmeasured(folder.path());
     let variants: [&[&str]; 4] =
         [&[], &["--steps", "1"], &["--steps", "4"], &["--guidance", "1", "--brightness", "0.9"]];
     for (i, more) in variants.into_iter().enumerate() {
         let out = file(&format!("{i}.wav"));
-        let done = twostep(&shipped(), &[&base[..], &[out.as_str(), "--spectrogram", &file("s.png")], more].concat());
+        let done = twostep(&model, &[&base[..], &[out.as_str(), "--spectrogram", &file("s.png")], more].concat());
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let wav = std::fs::read(out).unwrap();
         assert!(!made.contains(&wav), "{more:?} changes nothing");
@@ -84,8 +100,15 @@ fn bad_requests_name_what_is_wrong() {
     assert!(said(&["xylophqz"]).contains("xylophqz"));
     assert!(said(&["rain", "--steps", "3"]).contains("--steps 3"));
     assert!(said(&["rain", "--guidance", "99"]).contains("--guidance 99"));
-    assert!(said(&["rain", "--bpm", "5"]).contains("--bpm 5"));
-    assert!(said(&["rain", "--scale", "H_MAJOR"]).contains("--scale H_MAJOR"));
+    let model = unmeasured(folder.path());
+    let said_unmeasured = |args: &[&str]| complaint(&model, &[&["generate", "--out", out], args].concat());
+    assert!(said_unmeasured(&["rain", "--bpm", "5"]).contains("--bpm 5"));
+    assert!(said_unmeasured(&["rain", "--scale", "H_MAJOR"]).contains("--scale H_MAJOR"));
+    let mut spec = ModelSpec::read(&model).unwrap();
+    spec.obedience.insert("bpm".into(), Obedience { measured: 0.5, needed: 0.8, measure: "drum loops in time".into() });
+    spec.write(&model).unwrap();
+    let refused = said_unmeasured(&["rain", "--bpm", "100"]);
+    assert!(refused.contains("does not obey") && refused.contains("drum loops in time"), "{refused}");
     assert!(said(&["rain", "--seconds=-1"]).contains("--seconds"));
     assert!(said(&["rain", "--device", "tpu"]).contains("--device tpu: must be auto, cpu or cuda:N"));
     assert!(said(&["rain", "--device", "cuda:99"]).contains("--device cuda:99: "));
