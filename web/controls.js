@@ -72,6 +72,10 @@ export class Controls {
 
   /** Shows the same controls again, with other settings in force. */
   reshow(config) {
+    // What a slider was about to send is not wanted any more.
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#pending = {};
     const controls = JSON.parse(this.#shown || "[]");
     this.#shown = "";
     this.show(controls, config);
