@@ -26,7 +26,8 @@ export async function startServer(settings) {
     const timer = setTimeout(() => fail("said no address in time"), DEADLINE_MS);
     const read = (data) => {
       said += data;
-      const address = /Listen at (http:\/\/\S+)/.exec(said);
+      // The whole line: it may come in pieces.
+      const address = /Listen at (http:\/\/\S+)\n/.exec(said);
       if (address) resolve(address[1]);
       if (address) clearTimeout(timer);
     };
