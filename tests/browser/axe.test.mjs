@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { figureWhere, launch, openPage } from "./chromium.mjs";
 import { startMock } from "./mock-server.mjs";
+import { ready } from "./mocked.mjs";
 
 let browser;
 let mock;
@@ -33,7 +34,7 @@ async function audit(page, state) {
 async function open(options) {
   const view = await openPage(browser, options);
   await view.page.goto(mock.url);
-  await view.page.locator("[data-control]").first().waitFor();
+  await ready(view.page);
   return view;
 }
 

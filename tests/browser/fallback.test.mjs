@@ -1,23 +1,13 @@
 /** The player where there is no AudioWorklet: on plain http from another machine, which Chromium takes as insecure. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { ELSEWHERE, coloursOf, figure, figureWhere, launch, openPage } from "./chromium.mjs";
-import { startMock } from "./mock-server.mjs";
+import { test } from "node:test";
+import { ELSEWHERE, coloursOf, figure, figureWhere } from "./chromium.mjs";
+import { freshPages, ready } from "./mocked.mjs";
 
-let browser;
 let mock;
 let view;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  mock = await startMock();
-  view = await openPage(browser);
-});
-afterEach(async () => {
-  await view.context.close();
-  await mock.stop();
-});
+freshPages({}, (fresh) => ({ mock } = view = fresh));
 
 const play = () => view.page.getByRole("button", { name: "Play", exact: true }).click();
 const client = () => [...mock.clients][0];
@@ -25,7 +15,7 @@ const client = () => [...mock.clients][0];
 test("an insecure page plays all the same, changes, pauses, records, and says how it would play better", async () => {
   const { page, complaints } = view;
   await page.goto(mock.url.replace("127.0.0.1", ELSEWHERE));
-  await page.locator("[data-control]").first().waitFor();
+  await ready(page);
   assert.equal(await page.evaluate(() => "audioWorklet" in AudioContext.prototype), false);
   await page.locator("#notice", { hasText: "open this one over https" }).waitFor();
   await play();
@@ -55,7 +45,7 @@ test("an insecure page plays all the same, changes, pauses, records, and says ho
 
 test("a secure page has the better player and no notice", async () => {
   await view.page.goto(mock.url);
-  await view.page.locator("[data-control]").first().waitFor();
+  await ready(view.page);
   assert.ok(await view.page.locator("#notice").isHidden());
 });
 

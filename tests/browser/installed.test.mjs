@@ -5,6 +5,7 @@ import { readFile, readdir } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { figureWhere, launch, openPage } from "./chromium.mjs";
 import { startMock } from "./mock-server.mjs";
+import { ready } from "./mocked.mjs";
 
 const WEB = new URL("../../web/", import.meta.url);
 const PHONE = { viewport: { width: 375, height: 667 }, hasTouch: true, isMobile: true, deviceScaleFactor: 2 };
@@ -21,12 +22,10 @@ afterEach(async () => {
   await mock.stop();
 });
 
-const ready = () => view.page.locator("[data-control]").first().waitFor();
-
 test("Chromium finds nothing that keeps the page from being installed, and the icons are what the manifest says", async () => {
   view = await openPage(browser);
   await view.page.goto(mock.url);
-  await ready();
+  await ready(view.page);
   const devtools = await view.context.newCDPSession(view.page);
   const { errors, data } = await devtools.send("Page.getAppManifest");
   assert.deepEqual(errors, []);
@@ -45,7 +44,7 @@ test("the shell is every file of the page, kept for when the server is gone; not
   view = await openPage(browser);
   const { page } = view;
   await page.goto(mock.url);
-  await ready();
+  await ready(view.page);
   await page.evaluate(() => navigator.serviceWorker.ready);
   await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
   await page.reload();
@@ -70,7 +69,7 @@ test("on a phone of 375 pixels nothing sticks out, and everything can be hit wit
   view = await openPage(browser, PHONE);
   const { page } = view;
   await page.goto(mock.url);
-  await ready();
+  await ready(view.page);
   for (const text of ["bells", "wind in the pines on a long winter evening", "surf"]) {
     await page.getByLabel("Add a sound to the mix").fill(text);
     await page.keyboard.press("Enter");

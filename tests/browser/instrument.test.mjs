@@ -1,27 +1,19 @@
 /** The instrument under hands: knobs, the pad, the two pictures, and the figures that stay in sight. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { padWeights } from "../../web/pad.js";
-import { coloursOf, figureWhere, launch, openPage } from "./chromium.mjs";
-import { startMock } from "./mock-server.mjs";
+import { coloursOf, figureWhere } from "./chromium.mjs";
+import { freshPages, ready, until } from "./mocked.mjs";
 
-let browser;
 let mock;
 let page;
 let complaints;
 let context;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  mock = await startMock();
-  ({ page, complaints, context } = await openPage(browser, { hasTouch: true }));
+freshPages({ hasTouch: true }, async (fresh) => {
+  ({ mock, page, complaints, context } = fresh);
   await page.goto(mock.url);
-  await page.locator("[data-control]").first().waitFor();
-});
-afterEach(async () => {
-  await context.close();
-  await mock.stop();
+  await ready(page);
 });
 
 const knob = (text) => page.getByRole("slider", { name: `Weight of ${text}` });
@@ -35,14 +27,6 @@ const play = async () => {
   await figureWhere(page, "played", (seconds) => seconds > 0.3);
 };
 const mixes = () => [...mock.clients][0].received.filter(({ type }) => type === "prompts.set").map(({ prompts }) => prompts);
-
-async function until(wanted) {
-  const end = Date.now() + 10_000;
-  while (!(await wanted())) {
-    assert.ok(Date.now() < end, `not in time: ${wanted}`);
-    await page.waitForTimeout(20);
-  }
-}
 
 test("a knob turns by key, wheel, mouse and finger, and says its share", async () => {
   await add("bells");
@@ -61,7 +45,7 @@ test("a knob turns by key, wheel, mouse and finger, and says its share", async (
   await rain.hover();
   const scrolled = await page.evaluate(() => scrollY);
   await page.mouse.wheel(0, 100);
-  await until(async () => (await valueOf(rain)) === 0.98);
+  await until(page, async () => (await valueOf(rain)) === 0.98);
   assert.equal(await page.evaluate(() => scrollY), scrolled, "the page stays where it is");
 
   const box = await rain.boundingBox();
@@ -79,7 +63,7 @@ test("a knob turns by key, wheel, mouse and finger, and says its share", async (
   await finger("touchStart", [{ x, y }]);
   for (let i = 1; i <= 4; i++) await finger("touchMove", [{ x, y: y - 10 * i }]);
   await finger("touchEnd", []);
-  await until(async () => (await valueOf(rain)) > 0.6);
+  await until(page, async () => (await valueOf(rain)) > 0.6);
   assert.deepEqual(complaints, []);
 });
 
@@ -88,8 +72,8 @@ test("turning a knob while it plays reaches the server, and its halo follows the
   await play();
   await knob("bells").focus();
   await page.keyboard.press("PageDown");
-  await until(() => mixes().some((mix) => Math.abs(mix.find(({ text }) => text === "bells").weight - 0.9 / 1.9) < 1e-3));
-  await until(() => page.locator(".knob-halo").first().evaluate((halo) => Number(getComputedStyle(halo).opacity) > 0.1));
+  await until(page, () => mixes().some((mix) => Math.abs(mix.find(({ text }) => text === "bells").weight - 0.9 / 1.9) < 1e-3));
+  await until(page, () => page.locator(".knob-halo").first().evaluate((halo) => Number(getComputedStyle(halo).opacity) > 0.1));
 });
 
 test("bilinear weights sum to 1 and give each prompt the whole of its corner", () => {
@@ -118,8 +102,8 @@ test("the pad morphs between four prompts by mouse and by keys, and the knobs fo
   await page.mouse.down();
   await page.mouse.move(box.x + 0.75 * box.width, box.y + 0.75 * box.height, { steps: 5 });
   await page.mouse.up();
-  await until(async () => Math.abs((await valueOf(knob("surf"))) - 0.5625) < 0.02);
-  await until(() => mixes().at(-1)?.[0].text === "surf");
+  await until(page, async () => Math.abs((await valueOf(knob("surf"))) - 0.5625) < 0.02);
+  await until(page, () => mixes().at(-1)?.[0].text === "surf");
 
   const puck = page.getByRole("slider", { name: "Point between the sounds" });
   await puck.focus();
@@ -127,7 +111,7 @@ test("the pad morphs between four prompts by mouse and by keys, and the knobs fo
   for (const text of ["gentle rain", "bells", "wind", "surf"]) assert.equal(await valueOf(knob(text)), 0.25);
   for (let i = 0; i < 10; i++) await page.keyboard.press("ArrowLeft");
   for (let i = 0; i < 10; i++) await page.keyboard.press("ArrowUp");
-  await until(() => {
+  await until(page, () => {
     const last = mixes().at(-1);
     return last.length === 1 && last[0].text === "gentle rain";
   });

@@ -1,29 +1,18 @@
 /** Keys and MIDI: everything by one key, the list of them, and a device that is learned. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { figureWhere, launch, openPage } from "./chromium.mjs";
-import { startMock } from "./mock-server.mjs";
+import { test } from "node:test";
+import { figureWhere } from "./chromium.mjs";
+import { freshPages, ready } from "./mocked.mjs";
 
-let browser;
 let mock;
 let page;
 let complaints;
-let context;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  mock = await startMock();
-  ({ page, complaints, context } = await openPage(browser));
-});
-afterEach(async () => {
-  await context.close();
-  await mock.stop();
-});
+freshPages({}, (fresh) => ({ mock, page, complaints } = fresh));
 
 const open = async () => {
   await page.goto(mock.url);
-  await page.locator("[data-control]").first().waitFor();
+  await ready(page);
 };
 const state = (name) => page.locator(`body[data-state=${name}]`).waitFor();
 const focused = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
@@ -72,7 +61,7 @@ test("the overlay lists the keys, closes by Escape, and can switch them off for 
   await dialog.getByRole("checkbox").uncheck();
   await dialog.getByRole("button", { name: "Close" }).click();
   await page.reload();
-  await page.locator("[data-control]").first().waitFor();
+  await ready(page);
   await page.keyboard.press("?");
   await page.keyboard.press("Space");
   await page.waitForTimeout(200);
@@ -104,7 +93,7 @@ test("a device's knob is learned, turns what it was learned for, is kept, and is
   assert.equal(await knob.getAttribute("aria-valuenow"), "0.504");
 
   await page.reload();
-  await page.locator("[data-control]").first().waitFor();
+  await ready(page);
   await panel.getByText("Channel 2, CC 74 turns tempo").waitFor();
   await panel.getByRole("button", { name: "Connect a device" }).click();
   await panel.getByText("Connected").waitFor();

@@ -2,42 +2,24 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { Heard } from "../../web/heard.js";
 import { Scenes, configChange, decodeScene, encodeScene, sceneFrom } from "../../web/scenes.js";
-import { figureWhere, launch, openPage } from "./chromium.mjs";
-import { CONTROLS, startMock } from "./mock-server.mjs";
+import { figureWhere } from "./chromium.mjs";
+import { CONTROLS } from "./mock-server.mjs";
+import { freshPages, ready, until } from "./mocked.mjs";
 
-let browser;
 let mock;
 let page;
 let complaints;
 let context;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  mock = await startMock();
-  ({ page, complaints, context } = await openPage(browser, { permissions: ["clipboard-read", "clipboard-write"] }));
-});
-afterEach(async () => {
-  await context.close();
-  await mock.stop();
-});
+freshPages({ permissions: ["clipboard-read", "clipboard-write"] }, (fresh) => ({ mock, page, complaints, context } = fresh));
 
 const SCENE = { name: "Ärger & mehr", prompts: [{ text: "rain", weight: 0.4 }, { text: "sea", weight: 1 }], config: { bpm: 90, seed: 77 } };
-const ready = () => page.locator("[data-control]").first().waitFor();
 const words = () => page.getByLabel("Words").evaluateAll((inputs) => inputs.map(({ value }) => value));
 const play = () => page.getByRole("button", { name: "Play", exact: true }).click();
 const started = () => [...mock.clients][0].received.find(({ type }) => type === "session.start");
 const tempo = () => page.locator("[data-control=bpm] input");
-
-async function until(wanted) {
-  const end = Date.now() + 10_000;
-  while (!(await wanted())) {
-    assert.ok(Date.now() < end, `not in time: ${wanted}`);
-    await page.waitForTimeout(20);
-  }
-}
 
 test("a scene survives its link, and what is no scene is taken for none", () => {
   assert.deepEqual(decodeScene(encodeScene(SCENE)), SCENE);
@@ -71,7 +53,7 @@ test("what was heard is kept for its time, in whole pieces, and no longer", asyn
 
 test("a scene is saved under a name, recalled with prompts, controls and seed, and deleted", async () => {
   await page.goto(mock.url);
-  await ready();
+  await ready(page);
   await page.getByLabel("Add a sound to the mix").fill("sea");
   await page.keyboard.press("Enter");
   await page.getByRole("slider", { name: "Weight of gentle rain" }).press("Home");
@@ -83,7 +65,7 @@ test("a scene is saved under a name, recalled with prompts, controls and seed, a
   await page.getByRole("button", { name: "Recall Harbour" }).waitFor();
 
   await page.reload();
-  await ready();
+  await ready(page);
   assert.deepEqual(await words(), ["gentle rain"]);
   await page.getByLabel("Brightness", { exact: true }).and(page.locator("input")).fill("0.9");
   await page.getByRole("button", { name: "Recall Harbour" }).click();
@@ -97,14 +79,14 @@ test("a scene is saved under a name, recalled with prompts, controls and seed, a
   await page.getByRole("button", { name: "Delete Harbour" }).click();
   assert.equal(await page.getByRole("button", { name: "Recall Harbour" }).count(), 0);
   await page.reload();
-  await ready();
+  await ready(page);
   assert.equal(await page.locator("#scenes li").count(), 0);
   assert.deepEqual(complaints, []);
 });
 
 test("a link opens its scene, and a link made with a key at hand does not hand the key on", async () => {
   await page.goto(`${mock.url}#scene=${encodeScene(SCENE)}`);
-  await ready();
+  await ready(page);
   assert.deepEqual(await words(), ["rain", "sea"]);
   assert.equal(await tempo().inputValue(), "90");
   assert.equal(await page.locator(".seed input").inputValue(), "77");
@@ -128,13 +110,13 @@ test("a link opens its scene, and a link made with a key at hand does not hand t
 
 test("a scene that is recalled while it plays is heard without a new session", async () => {
   await page.goto(mock.url);
-  await ready();
+  await ready(page);
   await play();
   await figureWhere(page, "played", (seconds) => seconds > 0.2);
   await page.evaluate((scene) => (location.hash = `scene=${scene}`), encodeScene(SCENE));
   const received = [...mock.clients][0].received;
-  await until(() => received.some(({ type, prompts }) => type === "prompts.set" && prompts[0].text === "sea"));
-  await until(() => received.some(({ type, bpm, seed }) => type === "config.set" && bpm === 90 && seed === 77));
+  await until(page, () => received.some(({ type, prompts }) => type === "prompts.set" && prompts[0].text === "sea"));
+  await until(page, () => received.some(({ type, bpm, seed }) => type === "config.set" && bpm === 90 && seed === 77));
 });
 
 /** Samples of a WAV file's left channel. */
@@ -147,7 +129,7 @@ async function samplesOf(download) {
 
 test("what was heard is saved although nobody pressed record, and a recording has just its time", async () => {
   await page.goto(mock.url);
-  await ready();
+  await ready(page);
   const keep = page.getByRole("button", { name: "Save what I heard" });
   assert.ok(await keep.isDisabled());
   await play();

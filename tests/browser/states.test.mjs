@@ -1,37 +1,19 @@
 /** What the page says and does when all is not well, against a server that misbehaves on demand. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { figure, figureWhere, launch, openPage } from "./chromium.mjs";
+import { test } from "node:test";
+import { figure, figureWhere } from "./chromium.mjs";
 import { CONTROLS, startMock } from "./mock-server.mjs";
+import { freshPages, ready, until } from "./mocked.mjs";
 
-let browser;
 let mock;
 let view;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  mock = await startMock();
-  view = await openPage(browser);
-});
-afterEach(async () => {
-  await view.context.close();
-  await mock.stop();
-});
+freshPages({}, (fresh) => ({ mock } = view = fresh));
 
 const play = () => view.page.getByRole("button", { name: "Play", exact: true }).click();
 const words = () => view.page.locator("#invitation-more");
 const client = () => [...mock.clients][0];
 const sent = (type) => client().received.filter((message) => message.type === type);
-
-/** Waits until `wanted()` is true of what the server has received. */
-async function until(wanted) {
-  const end = Date.now() + 10_000;
-  while (!wanted()) {
-    assert.ok(Date.now() < end, `not in time: ${wanted}`);
-    await view.page.waitForTimeout(20);
-  }
-}
 
 test("a full server is told from a missing one, and play tries again", async () => {
   mock.faults.full = true;
@@ -49,7 +31,7 @@ test("a server that is gone is named so", async () => {
   await mock.stop();
   await play();
   await words().filter({ hasText: "does not answer" }).waitFor();
-  mock = await startMock();
+  mock = view.mock = await startMock();
 });
 
 test("a close is put in words, sound fades, and play begins a new session with the same wishes", async () => {
@@ -59,7 +41,7 @@ test("a close is put in words, sound fades, and play begins a new session with t
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
   client().ws.close(1012);
   await words().filter({ hasText: "The token is too old." }).waitFor();
-  await until(() => mock.clients.size === 0);
+  await until(view.page, () => mock.clients.size === 0);
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
   assert.deepEqual(sent("session.start")[0].prompts, [{ text: "gentle rain", weight: 1 }]);
@@ -72,7 +54,7 @@ test("a lost connection is taken up again at the next sample, without a gap, wit
   await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
   const lost = client();
   lost.ws.terminate();
-  await until(() => client() && client() !== lost && sent("playback.set").some(({ state }) => state === "PLAY"));
+  await until(view.page, () => client() && client() !== lost && sent("playback.set").some(({ state }) => state === "PLAY"));
   const [start] = sent("session.start");
   assert.equal(start.resume_token, lost.token);
   assert.ok(start.played > 0 && start.played <= lost.generated);
@@ -88,7 +70,7 @@ test("a restart that is announced moves the listener before the old connection e
   await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
   const old = client();
   old.goAway();
-  await until(() => mock.clients.size === 1 && client() !== old && old.ws.readyState === old.ws.CLOSED);
+  await until(view.page, () => mock.clients.size === 1 && client() !== old && old.ws.readyState === old.ws.CLOSED);
   await figureWhere(view.page, "played", (seconds) => seconds > 4);
   assert.equal(await figure(view.page, "underruns"), 0);
 });
@@ -112,7 +94,7 @@ test("a paused listener whose session was closed goes on from where it was", asy
   await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
   await view.page.getByRole("button", { name: "Pause" }).click();
   client().ws.close(1008, "no message came for 300 s");
-  await until(() => mock.clients.size === 0);
+  await until(view.page, () => mock.clients.size === 0);
   const paused = await figure(view.page, "played");
   assert.equal(await view.page.locator("body").getAttribute("data-state"), "paused");
   await play();
@@ -151,18 +133,18 @@ test("the controls are exactly those of the model, and each can be left to it ag
   const names = await shown.evaluateAll((groups) => groups.map((group) => group.dataset.control));
   assert.deepEqual(names, CONTROLS.map(({ name }) => name));
   await play();
-  await until(() => client() && sent("playback.set").length > 0);
+  await until(view.page, () => client() && sent("playback.set").length > 0);
   await view.page.getByLabel("Tempo", { exact: true }).and(view.page.locator("input")).fill("120");
-  await until(() => sent("config.set").some(({ bpm }) => bpm === 120));
+  await until(view.page, () => sent("config.set").some(({ bpm }) => bpm === 120));
   await view.page.getByLabel("Tempo: auto, the model chooses").click();
-  await until(() => sent("config.set").some(({ bpm }) => bpm === null));
+  await until(view.page, () => sent("config.set").some(({ bpm }) => bpm === null));
   await view.page.getByLabel("Steps 4").click();
-  await until(() => sent("config.set").some(({ steps }) => steps === 4));
+  await until(view.page, () => sent("config.set").some(({ steps }) => steps === 4));
   await view.page.getByLabel("Key", { exact: true }).and(view.page.locator("select")).selectOption({ label: "D♭ major, B♭ minor" });
-  await until(() => sent("config.set").some(({ scale }) => scale === "D_FLAT_MAJOR_B_FLAT_MINOR"));
+  await until(view.page, () => sent("config.set").some(({ scale }) => scale === "D_FLAT_MAJOR_B_FLAT_MINOR"));
   assert.equal(await view.page.getByLabel("Seed", { exact: true }).and(view.page.locator("input")).inputValue(), "4242");
   await view.page.getByLabel("Another seed").click();
-  await until(() => sent("config.set").some(({ seed }) => Number.isInteger(seed)));
+  await until(view.page, () => sent("config.set").some(({ seed }) => Number.isInteger(seed)));
 });
 
 test("a morph sends the way and not only its end", async () => {
@@ -171,7 +153,7 @@ test("a morph sends the way and not only its end", async () => {
   await figureWhere(view.page, "played", (seconds) => seconds > 0.2);
   await view.page.getByText("4 s", { exact: true }).click();
   await view.page.getByRole("button", { name: "bells" }).click();
-  await until(() => sent("prompts.set").length >= 4);
+  await until(view.page, () => sent("prompts.set").length >= 4);
   const shares = sent("prompts.set").map(({ prompts }) => prompts.find(({ text }) => text === "bells")?.weight ?? 0);
   for (let i = 1; i < shares.length; i++) assert.ok(shares[i] > shares[i - 1], shares.join(" "));
   assert.ok(shares.at(-1) < 0.5);
@@ -192,7 +174,7 @@ test("a server that falls behind is heard as one underrun, counted and recovered
 
 test("the keyboard plays, pauses and reaches everything", async () => {
   await view.page.goto(mock.url);
-  await view.page.locator("[data-control]").first().waitFor();
+  await ready(view.page);
   await view.page.keyboard.press("Space");
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
   await view.page.keyboard.press("Space");
@@ -212,7 +194,7 @@ test("the keyboard plays, pauses and reaches everything", async () => {
 test("on a phone everything is in one column and nothing sticks out", async () => {
   await view.page.setViewportSize({ width: 360, height: 740 });
   await view.page.goto(mock.url);
-  await view.page.locator("[data-control]").first().waitFor();
+  await ready(view.page);
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.2);
   assert.ok(await view.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
@@ -227,5 +209,5 @@ test("acknowledgements follow what was heard and never run ahead of what was sen
   for (let i = 1; i < played.length; i++) assert.ok(played[i] > played[i - 1]);
   assert.ok(played.at(-1) <= client().generated);
   await view.page.getByRole("button", { name: "Stop" }).click();
-  await until(() => sent("played").at(-1).sample === client().generated);
+  await until(view.page, () => sent("played").at(-1).sample === client().generated);
 });
