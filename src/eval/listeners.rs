@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::bench::median;
+use super::largest::Largest;
 
 /// Share of a chunk's duration that a tick may take: the rest is for encoding, sockets and a busy moment.
 pub const MARGIN: f64 = 0.8;
 /// Ticks of each number of streams: one to warm up, and those whose median counts.
 const TICKS: usize = 5;
-/// The search ends here.
-const MOST: usize = 4096;
 
 /// A number of streams and the time of their tick.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,16 +47,12 @@ pub fn search<E>(chunk_seconds: f64, mut tick: impl FnMut(usize) -> Result<Durat
         ticks.push(Tick { streams, median_ms });
         Ok(median_ms / 1e3 <= MARGIN * chunk_seconds)
     };
-    let (mut good, mut bad) = (0, 1);
-    while bad <= MOST && fits(bad)? {
-        (good, bad) = (bad, 2 * bad);
-    }
-    while bad - good > 1 && bad <= MOST {
-        let middle = good.midpoint(bad);
-        if fits(middle)? { good = middle } else { bad = middle }
+    let mut largest = Largest::default();
+    while let Some(streams) = largest.next() {
+        largest.tell(fits(streams)?);
     }
     ticks.sort_by_key(|tick| tick.streams);
-    Ok(Listeners { sustained: good, chunk_seconds, ticks })
+    Ok(Listeners { sustained: largest.found(), chunk_seconds, ticks })
 }
 
 /// Times one run.
@@ -84,6 +79,7 @@ impl Listeners {
 
 #[cfg(test)]
 mod tests {
+    use super::super::largest::MOST;
     use super::*;
 
     /// A machine that takes this many milliseconds a stream.

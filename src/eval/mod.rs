@@ -30,6 +30,7 @@ pub mod features;
 pub mod fidelity;
 pub mod held_out;
 pub mod kinds;
+pub mod largest;
 pub mod listeners;
 pub mod obedience;
 pub mod origin;

@@ -6,7 +6,7 @@ use crate::audio::{Analyser, HOP, Stereo, Vocoder};
 use crate::condition::{Condition, Controls, Prompt};
 use crate::corpus::{self, KINDS, Kind};
 use crate::engine::{Due, ModelRenderer, Renderer};
-use crate::model::Model;
+use crate::model::{DECODER_FILE, GENERATOR_FILE, Model, TEXT_FILE};
 use candle_core::Device;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -64,9 +64,9 @@ impl Subject {
             model.set_t_mid(t_mid)?;
         }
         let parts = Parts {
-            text: file_hash(&folder.join("text.safetensors"))?,
-            generator: file_hash(&folder.join("generator.safetensors"))?,
-            decoder: file_hash(&folder.join("decoder.safetensors"))?,
+            text: file_hash(&folder.join(TEXT_FILE))?,
+            generator: file_hash(&folder.join(GENERATOR_FILE))?,
+            decoder: file_hash(&folder.join(DECODER_FILE))?,
             vocoder: vocoder_hash(),
         };
         Self::new(model, parts, steps, guidance)

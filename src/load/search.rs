@@ -5,9 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Crowd, Report, run};
-
-/// The search ends here.
-const MOST: usize = 4096;
+use crate::eval::largest::Largest;
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,24 +19,16 @@ pub struct Capacity {
 /// Doubles the crowd until it is too large, then bisects. `between` is awaited before each trial, so that the server has
 /// forgotten the one before.
 pub async fn find_capacity(crowd: &Crowd, between: impl AsyncFn()) -> Capacity {
-    let mut trials = Vec::new();
-    let mut serves = async |listeners: usize| {
+    let (mut trials, mut largest) = (Vec::new(), Largest::default());
+    while let Some(listeners) = largest.next() {
         between().await;
         let report = run(&Crowd { listeners, ..crowd.clone() }).await;
-        tracing::info!(listeners, flawless = report.is_flawless(), c50 = report.c50, refused = report.refused, "tried");
         let flawless = report.is_flawless();
+        tracing::info!(listeners, flawless, c50 = report.c50, refused = report.refused, "tried");
+        largest.tell(flawless);
         trials.push(report);
-        flawless
-    };
-    let (mut good, mut bad) = (0, 1);
-    while bad <= MOST && serves(bad).await {
-        (good, bad) = (bad, 2 * bad);
     }
-    while bad - good > 1 && bad <= MOST {
-        let middle = good.midpoint(bad);
-        if serves(middle).await { good = middle } else { bad = middle }
-    }
-    Capacity { listeners: (good > 0).then_some(good), trials }
+    Capacity { listeners: Some(largest.found()).filter(|&listeners| listeners > 0), trials }
 }
 
 impl fmt::Display for Capacity {

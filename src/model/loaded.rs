@@ -10,7 +10,7 @@ use super::spec::ModelSpec;
 use super::text::ngrams;
 use super::vocabulary::Vocabulary;
 use super::work::{Work, Worker};
-use super::{Conditioned, ModelError, Precision, weights};
+use super::{Conditioned, DECODER_FILE, GENERATOR_FILE, ModelError, Precision, TEXT_FILE, weights};
 use crate::condition::Condition;
 use crate::nets::codec::{Decoder, DecoderState};
 use crate::nets::generator::Generator;
@@ -22,7 +22,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use std::path::Path;
 
 /// The files that a model's sound depends on.
-pub const FILES: [&str; 4] = [super::spec::FILE, "text.safetensors", "generator.safetensors", "decoder.safetensors"];
+pub const FILES: [&str; 4] = [super::spec::FILE, TEXT_FILE, GENERATOR_FILE, DECODER_FILE];
 
 /// A loaded model.
 pub struct Model {
@@ -79,9 +79,9 @@ impl Model {
             weights::read_params_as(&path, dtype, device).map(|params| (path, params))
         };
         // The text encoder runs once a prompt: nothing is gained by rounding there.
-        let (text_path, mut text) = open("text.safetensors", precision.arithmetic())?;
-        let (generator_path, mut generator) = open("generator.safetensors", precision.dtype())?;
-        let (decoder_path, mut decoder) = open("decoder.safetensors", precision.dtype())?;
+        let (text_path, mut text) = open(TEXT_FILE, precision.arithmetic())?;
+        let (generator_path, mut generator) = open(GENERATOR_FILE, precision.dtype())?;
+        let (decoder_path, mut decoder) = open(DECODER_FILE, precision.dtype())?;
         let misfit = |path: &Path| {
             let path = path.to_owned();
             move |e: candle_core::Error| ModelError::Weights { path, reason: weights::first_line(&e) }

@@ -20,7 +20,13 @@ pub use spec::ModelSpec;
 
 use std::path::PathBuf;
 
-/// The codec's encoder in a model's folder, which may be missing: nothing but training needs it.
+/// The text encoder in a model's folder.
+pub const TEXT_FILE: &str = "text.safetensors";
+/// The generator there.
+pub const GENERATOR_FILE: &str = "generator.safetensors";
+/// The codec's decoder there, with the statistics of the latents.
+pub const DECODER_FILE: &str = "decoder.safetensors";
+/// The codec's encoder there, which may be missing: nothing but training needs it.
 pub const ENCODER_FILE: &str = "encoder.safetensors";
 
 /// Why a model could not be loaded or saved.

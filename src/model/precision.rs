@@ -105,7 +105,7 @@ impl FromStr for Precision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Conditioned, ModelSpec, weights};
+    use crate::model::{Conditioned, DECODER_FILE, GENERATOR_FILE, ModelSpec, weights};
     use crate::nets::codec::Decoder;
     use crate::nets::generator::Generator;
     use crate::ops::testing::{normal, relative_error};
@@ -228,8 +228,8 @@ mod tests {
         let spec = ModelSpec::read(&folder).unwrap();
         let open =
             |name: &str| -> Params { weights::read_params_as(&folder.join(name), DType::F64, &Device::Cpu).unwrap() };
-        let generator = Generator::new(&spec.generator, &mut open("generator.safetensors").detached().at("generator"))?;
-        let decoder = Decoder::new(&spec.codec, &mut open("decoder.safetensors").detached().at("decoder"))?;
+        let generator = Generator::new(&spec.generator, &mut open(GENERATOR_FILE).detached().at("generator"))?;
+        let decoder = Decoder::new(&spec.codec, &mut open(DECODER_FILE).detached().at("decoder"))?;
         let config = &spec.generator;
         let noise = |seed| normal(seed, &[2, config.chunk_frames, config.latent_channels]) * SD;
         let noises = [noise(1)?, noise(2)?];

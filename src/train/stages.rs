@@ -26,7 +26,7 @@ use super::times::Method;
 use super::trainer::{Objective, Options, Summary, checkpoint_path, train};
 use super::{StageError, TrainError, at};
 use crate::model::spec::{Sizes, StageSpec};
-use crate::model::{ENCODER_FILE, ModelSpec, weights};
+use crate::model::{DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelSpec, TEXT_FILE, weights};
 use crate::nets::codec::Encoder;
 use crate::ops::Params;
 use candle_core::{DType, Device, Tensor, Var};
@@ -200,11 +200,11 @@ impl Stage<'_> {
         weights::write(&out.join(ENCODER_FILE), &part(codec.clone(), "encoder."), DType::F16)?;
         let mut decoder = part(codec.clone(), "decoder.");
         decoder.extend(part(codec, "latent."));
-        weights::write(&out.join("decoder.safetensors"), &decoder, DType::F16)?;
+        weights::write(&out.join(DECODER_FILE), &decoder, DType::F16)?;
         let text = part(weights::read(&self.teacher_file(), &Device::Cpu)?, "text.");
-        weights::write(&out.join("text.safetensors"), &text, DType::F16)?;
+        weights::write(&out.join(TEXT_FILE), &text, DType::F16)?;
         let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
-        weights::write(&out.join("generator.safetensors"), &generator, DType::F16)?;
+        weights::write(&out.join(GENERATOR_FILE), &generator, DType::F16)?;
         spec.write(out)?;
         Ok(summary)
     }

@@ -2,7 +2,9 @@
 
 use super::{StageError, TrainError};
 use crate::model::spec::{CHUNK_FRAMES, CONTEXT_FRAMES, FRAMES_PER_LATENT};
-use crate::model::{ENCODER_FILE, ModelError, ModelSpec, fingerprint, weights};
+use crate::model::{
+    DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelError, ModelSpec, TEXT_FILE, fingerprint, weights,
+};
 use crate::nets::codec::{Decoder, Encoder};
 use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::nets::text::TextEncoder;
@@ -10,10 +12,6 @@ use crate::ops::{Init, Params};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-const DECODER_FILE: &str = "decoder.safetensors";
-const GENERATOR_FILE: &str = "generator.safetensors";
-const TEXT_FILE: &str = "text.safetensors";
 
 /// The model to start from.
 pub struct Start {
