@@ -1,14 +1,13 @@
 //! `twostep bench load`: what real listeners of a server find.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::engine::{EngineConfig, Readiness};
 use twostep::load::search::find_capacity;
 use twostep::load::{Crowd, http, run};
 use twostep::server::{self, App, Limits, Loaded, TokenKey};
@@ -109,12 +108,7 @@ impl BenchLoad {
         &self,
     ) -> anyhow::Result<(String, oneshot::Sender<()>, tokio::task::JoinHandle<Result<(), server::ServerError>>)> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port to listen on")?;
-        let model = self.model.load()?;
-        let model = Loaded {
-            info: ModelInfo::of(&model),
-            vocabulary: Arc::new(model.vocabulary().clone()),
-            renderers: vec![ModelRenderer::new(model)],
-        };
+        let model = Loaded::from(self.model.load()?);
         let config = EngineConfig { max_listeners: self.no_admission.then_some(EVERYBODY), ..EngineConfig::default() };
         let limits = Limits { drain: Duration::ZERO, ..Limits::default().for_one_address() };
         let app = App::new(model, config, limits, TokenKey::random())?;

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::ModelArg;
@@ -11,9 +10,8 @@ use super::security::SecurityArgs;
 use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
-use twostep::engine::{EngineConfig, ModelInfo, ModelRenderer, Readiness};
+use twostep::engine::{EngineConfig, Readiness};
 use twostep::families::Family;
-use twostep::families::consistency_tta::render::TtaRenderer;
 use twostep::model::ModelSpec;
 use twostep::server::{self, App, Limits, Loaded, TokenKey};
 
@@ -144,23 +142,9 @@ impl ServeArgs {
         let family = self.model.family()?;
         let engine = self.engine(family);
         let mut app = match family {
-            Family::Native => {
-                let model = self.model.load()?;
-                let model = Loaded {
-                    info: ModelInfo::of(&model),
-                    vocabulary: Arc::new(model.vocabulary().clone()),
-                    renderers: vec![ModelRenderer::new(model)],
-                };
-                App::new(model, engine, limits, token_key)?
-            }
+            Family::Native => App::new(Loaded::from(self.model.load()?), engine, limits, token_key)?,
             Family::ConsistencyTta => {
-                let renderer = self.model.load_consistency_tta()?;
-                let model = Loaded {
-                    info: renderer.info().clone(),
-                    vocabulary: Arc::new(TtaRenderer::judge),
-                    renderers: vec![renderer],
-                };
-                App::new(model, engine, limits, token_key)?
+                App::new(Loaded::from(self.model.load_consistency_tta()?), engine, limits, token_key)?
             }
         };
         app.security = security;

@@ -172,31 +172,28 @@ impl<R: Renderer> Tick<'_, R> {
     }
 
     fn deliver(&mut self, id: u64, frames: u64, chunk: Chunk, checkpoint: Option<Box<Checkpoint>>) {
-        let finite = chunk.pcm.left.iter().chain(&chunk.pcm.right).all(|x| x.is_finite());
-        match finite {
-            true => {
-                let Some(stream) = self.streams.get_mut(&id) else { return };
-                let (begins, promise) = (stream.timeline.begins_chunk(), stream.timeline.promise());
-                let span = stream.timeline.advance(frames);
-                let promised = stream.timeline.end() - span.first_sample;
-                if chunk.pcm.len() as u64 != promised {
-                    let message = format!("{} samples where the grid promises {promised}", chunk.pcm.len());
-                    return self.fail(id, RenderError::Networks(message).into());
-                }
-                stream.give(StreamEvent::Sound(Box::new(Rendered { span, chunk, checkpoint })));
-                if stream.timeline.pace() == Pace::Live {
-                    let (asked, lead) = (stream.take_asked(), stream.timeline.lead());
-                    self.metrics.observe(asked, promise, lead as f64 / f64::from(self.sample_rate));
-                }
-                self.metrics.chunks.inc();
-                if span.replace {
-                    self.metrics.replacements.inc();
-                }
-                if span.degraded && begins {
-                    self.metrics.degraded_chunks.inc();
-                }
-            }
-            false => self.fail(id, RenderError::NotFinite.into()),
+        if !chunk.pcm.left.iter().chain(&chunk.pcm.right).all(|x| x.is_finite()) {
+            return self.fail(id, RenderError::NotFinite.into());
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let (begins, promise) = (stream.timeline.begins_chunk(), stream.timeline.promise());
+        let span = stream.timeline.advance(frames);
+        let promised = stream.timeline.end() - span.first_sample;
+        if chunk.pcm.len() as u64 != promised {
+            let message = format!("{} samples where the grid promises {promised}", chunk.pcm.len());
+            return self.fail(id, RenderError::Networks(message).into());
+        }
+        stream.give(StreamEvent::Sound(Box::new(Rendered { span, chunk, checkpoint })));
+        if stream.timeline.pace() == Pace::Live {
+            let (asked, lead) = (stream.take_asked(), stream.timeline.lead());
+            self.metrics.observe(asked, promise, lead as f64 / f64::from(self.sample_rate));
+        }
+        self.metrics.chunks.inc();
+        if span.replace {
+            self.metrics.replacements.inc();
+        }
+        if span.degraded && begins {
+            self.metrics.degraded_chunks.inc();
         }
     }
 

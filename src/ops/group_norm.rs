@@ -47,42 +47,48 @@ impl GroupNorm {
     /// Factor and summand of each channel of one image.
     fn affine<T: Real>(&self, x: &[T], weight: &[T], bias: &[T]) -> (Vec<T>, Vec<T>) {
         let channels = weight.len();
-        let (places, width) = (x.len() / channels, channels / self.0.count);
-        let share = T::ONE / T::of((places * width) as f64);
-        let grouped = |sums: &[T]| -> Vec<T> {
-            sums.chunks_exact(width).map(|group| group.iter().fold(T::ZERO, |a, &b| a + b) * share).collect()
-        };
-        let rows = |rows: std::ops::Range<usize>| x[rows.start * channels..rows.end * channels].chunks_exact(channels);
-        let mean = grouped(&sum_rows::<T>(
-            places,
-            channels,
-            channels,
+        let width = channels / self.0.count;
+        let each = |group: &[T]| -> Vec<T> { (0..channels).map(|c| group[c / width]).collect() };
+        let mean = each(&means(
+            x,
+            &vec![T::ZERO; channels],
+            width,
             #[inline(always)]
-            |range, sums| {
-                for row in rows(range) {
-                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
-                }
-            },
+            |x, _| x,
         ));
-        let each: Vec<T> = (0..channels).map(|c| mean[c / width]).collect();
-        let variance = grouped(&sum_rows::<T>(
-            places,
-            channels,
-            channels,
+        let variance = means(
+            x,
+            &mean,
+            width,
             #[inline(always)]
-            |range, sums| {
-                for row in rows(range) {
-                    for ((sum, &x), &mean) in sums.iter_mut().zip(row).zip(&each) {
-                        *sum += (x - mean) * (x - mean);
-                    }
-                }
-            },
-        ));
+            |x, mean| (x - mean) * (x - mean),
+        );
         let factor = |c: usize| weight[c] / (variance[c / width] + T::of(self.0.eps)).sqrt();
         let factors: Vec<T> = (0..channels).map(factor).collect();
-        let summands = (0..channels).map(|c| bias[c] - each[c] * factors[c]).collect();
+        let summands = (0..channels).map(|c| bias[c] - mean[c] * factors[c]).collect();
         (factors, summands)
     }
+}
+
+/// The mean of `of(x, its channel's value in beside)` over each group of `width` channels and all places.
+fn means<T: Real>(x: &[T], beside: &[T], width: usize, of: impl Fn(T, T) -> T + Sync) -> Vec<T> {
+    let channels = beside.len();
+    let places = x.len() / channels;
+    let sums = sum_rows::<T>(
+        places,
+        channels,
+        channels,
+        #[inline(always)]
+        |rows, sums| {
+            for row in x[rows.start * channels..rows.end * channels].chunks_exact(channels) {
+                for ((sum, &x), &beside) in sums.iter_mut().zip(row).zip(beside) {
+                    *sum += of(x, beside);
+                }
+            }
+        },
+    );
+    let share = T::ONE / T::of((places * width) as f64);
+    sums.chunks_exact(width).map(|group| group.iter().fold(T::ZERO, |a, &b| a + b) * share).collect()
 }
 
 impl CustomOp3 for GroupNorm {

@@ -293,7 +293,8 @@ pub fn check_text(path: &str, text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn transport(path: &str, state: &str) -> Result<Transport, Refusal> {
+/// Reads the name of a transport; `path` is where it stands.
+pub fn transport(path: &str, state: &str) -> Result<Transport, Refusal> {
     match state {
         "PLAY" => Ok(Transport::Play),
         "PAUSE" => Ok(Transport::Pause),

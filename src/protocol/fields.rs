@@ -51,6 +51,13 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// The fields of a message, as JSON.
+    pub fn parse(json: &[u8]) -> Result<Self, Refusal> {
+        let value = serde_json::from_slice(json)
+            .map_err(|error| Refusal::whole(ErrorCode::InvalidJson, format!("not JSON: {error}")))?;
+        Self::of("", value)
+    }
+
     /// The fields of `value`, which stands at `path` in the message (`""` for the message itself).
     pub fn of(path: &str, value: Value) -> Result<Self, Refusal> {
         match value {

@@ -3,9 +3,10 @@
 use serde_json::{Map, Number, Value};
 
 use super::App;
-use super::rate::Rates;
-use super::steering::Steering;
+use super::rate::{Rates, Resampling};
+use super::steering::{Steering, served};
 use crate::condition::{Condition, Prompt};
+use crate::engine::{Admission, Change, StreamControl, StreamOutput, Transport};
 use crate::protocol::client::{ConfigChange, SoundFormat, check_text, prompts};
 use crate::protocol::fields::{Fields, Refusal};
 use crate::protocol::server::{ErrorCode, Format, Pcm, ServerMessage};
@@ -24,12 +25,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Reads all fields that are left: `model`, `prompt` or `prompts`, the controls, and how the sound is wanted.
     pub(super) fn read(app: &App, mut fields: Fields) -> Result<Self, Refusal> {
-        if let Some(model) = fields.optional::<String>("model")?
-            && model != app.info.name
-        {
-            let message = format!("model {model:?} is not served here; {:?} is", app.info.name);
-            return Err(Refusal::of("model", ErrorCode::UnknownModel, message));
-        }
+        served(fields.optional::<String>("model")?.as_deref(), &app.info)?;
         let (path, mix) = match (fields.optional::<String>("prompt")?, prompts(&mut fields, "prompts")?) {
             (Some(_), Some(_)) => {
                 let message = "prompt and prompts exclude each other";
@@ -65,6 +61,20 @@ impl Asked {
         }
         let condition = steering.set_prompts(judged.prompts, path)?;
         Ok(Self { condition, seed: steering.seed(), sound, pcm, warnings })
+    }
+
+    /// Opens the stream, playing, and what brings it to the rate asked for; or says why not.
+    pub(super) async fn play(
+        &self,
+        app: &App,
+        admission: Admission,
+    ) -> Result<(StreamControl, StreamOutput, Resampling), String> {
+        let resampling = Resampling::new(self.rates(app), 0, 0).map_err(|error| error.to_string())?;
+        let opened = admission.open(self.seed, Some(self.condition.clone())).await;
+        let (control, output) = opened.map_err(|error| error.to_string())?;
+        let play = Change { transport: Some(Transport::Play), ..Change::default() };
+        control.apply(play, None).await.map_err(|error| error.to_string())?;
+        Ok((control, output, resampling))
     }
 
     /// The model's rate, and the one asked for.

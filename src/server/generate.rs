@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -19,7 +20,7 @@ use super::output::pcm_bytes;
 use super::quota::Seat;
 use super::rate::{Rates, Resampling};
 use crate::audio::WavLayout;
-use crate::engine::{Change, Pace, StreamControl, StreamEvent, StreamOutput, Transport};
+use crate::engine::{Pace, StreamControl, StreamEvent, StreamOutput};
 use crate::protocol::fields::{Fields, Refusal};
 use crate::protocol::server::{ErrorCode, Pcm};
 
@@ -39,12 +40,8 @@ pub(super) async fn generate(State(app): State<Arc<App>>, caller: Caller, Posted
         Err(response) => return *response,
     };
     let rates = asked.rates(&app);
-    let play = Change { transport: Some(Transport::Play), ..Change::default() };
     let opened = async {
-        let resampling = Resampling::new(rates, 0, 0).map_err(io::Error::other)?;
-        let condition = Some(asked.condition.clone());
-        let (control, output) = admission.open(asked.seed, condition).await.map_err(io::Error::other)?;
-        control.apply(play, None).await.map_err(io::Error::other)?;
+        let (control, output, resampling) = asked.play(&app, admission).await.map_err(io::Error::other)?;
         let (pcm, channels) = (asked.pcm, asked.sound.channels);
         let mut render =
             Render { app: Arc::clone(&app), control, output, resampling, pcm, channels, left: samples, _seat: seat };
@@ -60,16 +57,13 @@ pub(super) async fn generate(State(app): State<Arc<App>>, caller: Caller, Posted
         }
     };
     // A task of its own, because a body is not polled while its client does not read, and then nothing would time out.
-    let (parts, mut queue) = mpsc::channel(1);
+    let (parts, queue) = mpsc::channel(1);
     app.sessions.spawn(render.pump(first, parts));
     let layout = wav_layout(&asked, rates);
     let header = layout.header(Some(samples));
     let sample_bytes = asked.pcm.sample_bytes() as u64 * u64::from(asked.sound.channels);
     let length = header.len() as u64 + sample_bytes * samples;
-    let header = futures::stream::once(async { Ok(Bytes::from(header)) });
-    let parts = futures::stream::poll_fn(move |context| queue.poll_recv(context));
-    let body = Body::from_stream(futures::StreamExt::chain(header, parts));
-    let mut response = body.into_response();
+    let mut response = wav_body(header, queue).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -78,9 +72,7 @@ pub(super) async fn generate(State(app): State<Arc<App>>, caller: Caller, Posted
 }
 
 fn request(app: &App, body: &[u8]) -> Result<(Asked, u64), Refusal> {
-    let value = serde_json::from_slice(body)
-        .map_err(|error| Refusal::whole(ErrorCode::InvalidJson, format!("not JSON: {error}")))?;
-    let mut fields = Fields::of("", value)?;
+    let mut fields = Fields::parse(body)?;
     let seconds = fields.optional::<f32>("seconds")?;
     let missing = fields.missing("seconds");
     let asked = Asked::read(app, fields)?;
@@ -97,6 +89,12 @@ fn request(app: &App, body: &[u8]) -> Result<(Asked, u64), Refusal> {
 pub(super) fn wav_layout(asked: &Asked, rates: Rates) -> WavLayout {
     let float = asked.pcm == Pcm::F32le;
     WavLayout { sample_rate: rates.output, channels: u16::from(asked.sound.channels), float }
+}
+
+/// A file's header, and what comes behind it.
+pub(super) fn wav_body(header: Vec<u8>, mut queue: mpsc::Receiver<io::Result<Bytes>>) -> Body {
+    let header = stream::once(async { Ok(Bytes::from(header)) });
+    Body::from_stream(header.chain(stream::poll_fn(move |context| queue.poll_recv(context))))
 }
 
 /// Tells of the seed in force, and of what is not as asked.

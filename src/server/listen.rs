@@ -10,20 +10,19 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::App;
 use super::asked::{Asked, query_fields};
-use super::generate::{annotate, wav_layout};
+use super::generate::{annotate, wav_body, wav_layout};
 use super::guard::{Caller, Place};
 use super::http::refuse;
 use super::output::pcm_bytes;
 use super::paced::{Due, Paced};
 use super::quota::Seat;
 use super::rate::Resampling;
-use crate::engine::{Change, Pace, Transport};
+use crate::engine::Pace;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, Pcm};
 
@@ -49,13 +48,9 @@ pub(super) async fn listen(
         Ok(place) => place,
         Err(response) => return *response,
     };
-    let play = Change { transport: Some(Transport::Play), ..Change::default() };
     let rates = asked.rates(&app);
     let opened = async {
-        let resampling = Resampling::new(rates, 0, 0).map_err(|error| error.to_string())?;
-        let condition = Some(asked.condition.clone());
-        let (control, output) = admission.open(asked.seed, condition).await.map_err(|error| error.to_string())?;
-        control.apply(play, None).await.map_err(|error| error.to_string())?;
+        let (control, output, resampling) = asked.play(&app, admission).await?;
         let mut paced = Paced::new(control, output, rates.model, LEAD);
         paced.play();
         Ok::<_, String>(Wav {
@@ -74,12 +69,9 @@ pub(super) async fn listen(
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, Refusal::whole(ErrorCode::InternalError, reason));
         }
     };
-    let (parts, mut queue) = mpsc::channel(1);
+    let (parts, queue) = mpsc::channel(1);
     app.sessions.spawn(wav.pump(parts));
-    let header = Bytes::from(wav_layout(&asked, rates).header(None));
-    let header = futures::stream::once(async { Ok(header) });
-    let parts = futures::stream::poll_fn(move |context| queue.poll_recv(context));
-    respond(&app, &asked, Body::from_stream(header.chain(parts)))
+    respond(&app, &asked, wav_body(wav_layout(&asked, rates).header(None), queue))
 }
 
 fn respond(app: &App, asked: &Asked, body: Body) -> Response {

@@ -13,10 +13,8 @@ use super::native::binary;
 use super::rate::Rates;
 use super::socket::{Ending, Incoming, receive};
 use super::steering::Steering;
-use crate::condition::Prompt;
 use crate::engine::{Change, StreamControl, Transport};
-use crate::protocol::client::{ClientMessage, ConfigChange, Played, Received};
-use crate::protocol::close;
+use crate::protocol::client::{ClientMessage, Played, Received};
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, ServerMessage};
 
@@ -33,10 +31,21 @@ pub(super) struct Listening<'a> {
 const MAX_UNDERRUNS: u64 = 10;
 
 impl App {
-    /// Counts what a listener says of its underruns; no counter is to be driven far by one liar.
-    pub(super) fn count_underruns(&self, underruns: u64) {
+    /// How far a listener is who was sent sound up to `sent`, if that can be; counts its underruns.
+    pub(super) fn played(&self, Played { sample, underruns }: Played, sent: u64) -> Result<u64, Refusal> {
+        // No counter is to be driven far by one liar.
         self.metrics.underruns(underruns.min(MAX_UNDERRUNS));
+        if sample > sent {
+            let message = format!("sample {sample} has not been sent; {sent} is the end so far");
+            return Err(Refusal::of("sample", ErrorCode::InvalidValue, message));
+        }
+        Ok(sample)
     }
+}
+
+/// What a second `session.start` is told.
+pub(super) fn started_already() -> Refusal {
+    Refusal::of("type", ErrorCode::SessionAlreadyStarted, "the session has been started already")
 }
 
 impl Listening<'_> {
@@ -66,8 +75,7 @@ impl Listening<'_> {
                 }
                 Ok(Err(ending)) => return ending,
                 Err(_) if deadline == spoke + limits.idle => {
-                    let message = format!("no message came for {} s", limits.idle.as_secs_f32());
-                    return Ending::refusal(close::POLICY, Refusal::whole(ErrorCode::IdleTimeout, message), None);
+                    return Ending::idle(limits);
                 }
                 Err(_) => return Ending::Lost("no sign of life"),
             };
@@ -107,11 +115,11 @@ impl Listening<'_> {
         sent: &AtomicU64,
     ) -> Result<Option<Refusal>, Ending> {
         let change = match message {
-            ClientMessage::Start(_) => {
-                let message = "the session has been started already";
-                return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
+            ClientMessage::Start(_) => return Ok(Some(started_already())),
+            ClientMessage::Played(played) => {
+                let heard = self.app.played(played, sent.load(Ordering::Relaxed));
+                return Ok(heard.map(|sample| self.control.hear(self.rates.to_model(sample))).err());
             }
-            ClientMessage::Played(played) => return Ok(self.played(played, sent.load(Ordering::Relaxed))),
             ClientMessage::Prompts(prompts) => {
                 let judged = self.steering.judge(prompts, "prompts");
                 for notice in judged.notices {
@@ -119,9 +127,9 @@ impl Listening<'_> {
                         return Err(Ending::Lost("nobody sends the answers"));
                     }
                 }
-                self.prompts(judged.prompts)
+                self.steering.mix(judged.prompts, "prompts")
             }
-            ClientMessage::Config(config) => self.config(config),
+            ClientMessage::Config(config) => self.steering.configure(config, ""),
             ClientMessage::Playback(transport) => self.playback(transport),
         };
         match change {
@@ -131,28 +139,6 @@ impl Listening<'_> {
             },
             Err(refusal) => Ok(Some(refusal)),
         }
-    }
-
-    fn played(&self, Played { sample, underruns }: Played, sent: u64) -> Option<Refusal> {
-        self.app.count_underruns(underruns);
-        if sample > sent {
-            let message = format!("sample {sample} has not been sent; {sent} is the end so far");
-            return Some(Refusal::of("sample", ErrorCode::InvalidValue, message));
-        }
-        self.control.hear(self.rates.to_model(sample));
-        None
-    }
-
-    fn prompts(&mut self, prompts: Vec<Prompt>) -> Result<Change, Refusal> {
-        let condition = self.steering.set_prompts(prompts, "prompts")?;
-        Ok(Change { condition: Some(condition), ..Change::default() })
-    }
-
-    fn config(&mut self, config: ConfigChange) -> Result<Change, Refusal> {
-        let before = self.steering.seed();
-        self.steering.set_config(config, "")?;
-        let seed = Some(self.steering.seed()).filter(|&seed| seed != before);
-        Ok(Change { condition: self.steering.condition(), seed, transport: None })
     }
 
     fn playback(&self, transport: Transport) -> Result<Change, Refusal> {

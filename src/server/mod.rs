@@ -19,7 +19,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{Checkpoint, Engine, EngineConfig, EngineError, ModelInfo, Renderer, Vocabulary};
+use crate::engine::{Checkpoint, Engine, EngineConfig, EngineError, ModelInfo, ModelRenderer, Renderer, Vocabulary};
+use crate::families::consistency_tta::render::TtaRenderer;
+use crate::model::Model;
 
 mod asked;
 pub mod auth;
@@ -66,6 +68,22 @@ pub struct Loaded<R: Renderer> {
     pub info: ModelInfo,
     /// Judges prompts.
     pub vocabulary: Arc<dyn Vocabulary>,
+}
+
+impl From<Model> for Loaded<ModelRenderer> {
+    fn from(model: Model) -> Self {
+        Self {
+            info: ModelInfo::of(&model),
+            vocabulary: Arc::new(model.vocabulary().clone()),
+            renderers: vec![ModelRenderer::new(model)],
+        }
+    }
+}
+
+impl From<TtaRenderer> for Loaded<TtaRenderer> {
+    fn from(renderer: TtaRenderer) -> Self {
+        Self { info: renderer.info().clone(), vocabulary: Arc::new(TtaRenderer::judge), renderers: vec![renderer] }
+    }
 }
 
 /// Everything the routes share.

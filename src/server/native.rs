@@ -6,12 +6,11 @@ use axum::extract::State;
 use axum::extract::ws::WebSocket;
 use axum::response::Response;
 use futures::stream::SplitStream;
-use tokio::time::timeout;
 
 use super::App;
 use super::guard::{Caller, Place};
 use super::session::Session;
-use super::socket::{self, Conversation, Ending, Incoming, Outgoing, Upgrade, receive};
+use super::socket::{self, Conversation, Ending, Incoming, Outgoing, Upgrade, in_time, receive};
 use crate::engine::Pace;
 use crate::protocol::client::{ClientMessage, Received, SessionStart};
 use crate::protocol::close;
@@ -39,14 +38,7 @@ impl Conversation for Native {
         source: &mut SplitStream<WebSocket>,
     ) -> Ending {
         let Place { admission, seat: _seat } = self.place;
-        let opened = match timeout(app.limits.start, opening(source)).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let message = format!("session.start did not come within {} s", app.limits.start.as_secs_f32());
-                Err(Ending::refusal(close::POLICY, Refusal::whole(ErrorCode::StartTimeout, message), None))
-            }
-        };
-        match opened {
+        match opening(app, source).await {
             Ok((start, event_id)) => match Session::open(id, app, admission, start, event_id).await {
                 Ok(session) => session.run(outgoing, source).await,
                 Err(ending) => ending,
@@ -56,8 +48,15 @@ impl Conversation for Native {
     }
 }
 
-/// Waits for `session.start`; anything else ends the conversation.
-pub(super) async fn opening(source: &mut SplitStream<WebSocket>) -> Result<(SessionStart, Option<String>), Ending> {
+/// Waits for `session.start`, as long as it may take; anything else ends the conversation.
+pub(super) async fn opening(
+    app: &App,
+    source: &mut SplitStream<WebSocket>,
+) -> Result<(SessionStart, Option<String>), Ending> {
+    in_time(app, "session.start", first_message(source)).await
+}
+
+async fn first_message(source: &mut SplitStream<WebSocket>) -> Result<(SessionStart, Option<String>), Ending> {
     loop {
         let text = match receive(source).await? {
             Incoming::Text(text) => text,

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::rate::Rates;
-use super::steering::Steering;
+use super::steering::{Steering, served};
 use crate::engine::offline::{Event, Performance};
 use crate::engine::{Change, ModelInfo, Vocabulary};
 use crate::protocol::client::ClientMessage;
@@ -21,12 +21,7 @@ pub fn performance(
     info: &Arc<ModelInfo>,
     vocabulary: &Arc<dyn Vocabulary>,
 ) -> Result<(Performance, u64), Refusal> {
-    if let Some(model) = &recorded.model
-        && *model != info.name
-    {
-        let message = format!("model {model:?} is not served here; {:?} is", info.name);
-        return Err(Refusal::of("model", ErrorCode::UnknownModel, message));
-    }
+    served(recorded.model.as_deref(), info)?;
     let rates = Rates { model: info.sample_rate, output: recorded.sample_rate.unwrap_or(info.sample_rate) };
     let mut steering = Steering::new(info, vocabulary, 0);
     steering.set_config(recorded.config, "config.")?;
@@ -42,7 +37,7 @@ pub fn performance(
             ClientMessage::Prompts(prompts) => {
                 let path = format!("{prefix}prompts");
                 let judged = steering.judge(prompts, &path);
-                Change { condition: Some(steering.set_prompts(judged.prompts, &path)?), ..Change::default() }
+                steering.mix(judged.prompts, &path)?
             }
             ClientMessage::Config(config) => {
                 steering.set_config(config, &prefix)?;

@@ -14,7 +14,7 @@ use super::output::Encoder;
 use super::rate::{Rates, Resampling};
 use super::socket::{Ending, Outgoing};
 use super::speaking::{Speaking, TokenClock};
-use super::steering::Steering;
+use super::steering::{Steering, served};
 use crate::engine::{Admission, COLUMN_ROWS, Change};
 use crate::protocol::client::{SessionStart, SoundFormat};
 use crate::protocol::fields::Refusal;
@@ -90,12 +90,7 @@ impl<'a> Session<'a> {
         event_id: Option<String>,
     ) -> Result<Self, Ending> {
         let refused = |code, refusal| Ending::refusal(code, refusal, event_id.clone());
-        if let Some(model) = &start.model
-            && *model != app.info.name
-        {
-            let message = format!("model {model:?} is not served here; {:?} is", app.info.name);
-            return Err(refused(close::POLICY, Refusal::of("model", ErrorCode::UnknownModel, message)));
-        }
+        served(start.model.as_deref(), &app.info).map_err(|refusal| refused(close::POLICY, refusal))?;
         if start.host_key.is_some() {
             let message = "host_key belongs to a room, and this is none";
             return Err(refused(close::INVALID, Refusal::of("host_key", ErrorCode::NotSupported, message)));

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use tracing::Instrument;
 
-use super::App;
+use super::{App, Limits};
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorBody, ErrorCode, ServerMessage};
 use crate::protocol::{MAX_MESSAGE_BYTES, SUBPROTOCOL, close};
@@ -97,9 +97,30 @@ impl Ending {
         Self::Close(code, Some(refusal.into_body(event_id)))
     }
 
+    /// Ends because the client has not said anything for too long.
+    pub(super) fn idle(limits: &Limits) -> Self {
+        let message = format!("no message came for {} s", limits.idle.as_secs_f32());
+        Self::refusal(close::POLICY, Refusal::whole(ErrorCode::IdleTimeout, message), None)
+    }
+
     /// Ends because of our own failure.
     pub(super) fn failure(message: impl Into<String>) -> Self {
         Self::refusal(close::INTERNAL, Refusal::whole(ErrorCode::InternalError, message), None)
+    }
+}
+
+/// Waits for what a conversation begins with, as long as that may take; `what` is its name.
+pub(super) async fn in_time<T>(
+    app: &App,
+    what: &str,
+    first: impl Future<Output = Result<T, Ending>>,
+) -> Result<T, Ending> {
+    match timeout(app.limits.start, first).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let message = format!("{what} did not come within {} s", app.limits.start.as_secs_f32());
+            Err(Ending::refusal(close::POLICY, Refusal::whole(ErrorCode::StartTimeout, message), None))
+        }
     }
 }
 

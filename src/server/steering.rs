@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::condition::{Condition, Controls, Prompt, Scale};
-use crate::engine::{ControlValue, ModelInfo, PromptCheck, Vocabulary};
+use crate::engine::{self, ControlValue, ModelInfo, PromptCheck, Vocabulary};
 use crate::protocol::client::ConfigChange;
 use crate::protocol::fields::{Change, Refusal};
 use crate::protocol::server::{ErrorCode, ServerMessage, WarningCode};
@@ -25,6 +25,17 @@ struct Settings {
     steps: Option<u64>,
     temperature: Option<f32>,
     controls: Controls,
+}
+
+/// Whether the model that is asked for, if one is, is the one that is served.
+pub fn served(asked: Option<&str>, info: &ModelInfo) -> Result<(), Refusal> {
+    match asked {
+        Some(model) if model != info.name => {
+            let message = format!("model {model:?} is not served here; {:?} is", info.name);
+            Err(Refusal::of("model", ErrorCode::UnknownModel, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A mix of prompts after the vocabulary has judged it.
@@ -153,6 +164,20 @@ impl Steering {
             },
         };
         Ok(())
+    }
+
+    /// Puts a judged mix in force, as [`Steering::set_prompts`] does, and gives what changes in the stream.
+    pub fn mix(&mut self, prompts: Vec<Prompt>, path: &str) -> Result<engine::Change, Refusal> {
+        let condition = Some(self.set_prompts(prompts, path)?);
+        Ok(engine::Change { condition, ..engine::Change::default() })
+    }
+
+    /// Puts settings in force, as [`Steering::set_config`] does, and gives what changes in the stream.
+    pub fn configure(&mut self, config: ConfigChange, prefix: &str) -> Result<engine::Change, Refusal> {
+        let before = self.seed();
+        self.set_config(config, prefix)?;
+        let seed = Some(self.seed()).filter(|&seed| seed != before);
+        Ok(engine::Change { condition: self.condition(), seed, transport: None })
     }
 
     fn default_value(&self, name: &str) -> Option<&ControlValue> {

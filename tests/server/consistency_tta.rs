@@ -1,7 +1,6 @@
 //! Sessions with a model of another family: the same protocol and the same scenarios.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::Device;
@@ -24,9 +23,7 @@ const CAST: Cast = Cast {
 async fn server() -> Server {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consistency_tta");
     let model = ConsistencyTta::load(&folder, &Device::Cpu, Precision::F32).unwrap();
-    let renderer = TtaRenderer::new(model).unwrap();
-    let model =
-        Loaded { info: renderer.info().clone(), vocabulary: Arc::new(TtaRenderer::judge), renderers: vec![renderer] };
+    let model = Loaded::from(TtaRenderer::new(model).unwrap());
     // A listener who waits while another one listens does not answer pings, and on a busy machine that takes a while.
     let limits = Limits { dead: Duration::from_secs(600), ..Limits::default() };
     // As `serve` has it: one stream's window after another.

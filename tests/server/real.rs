@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use serde_json::json;
 use twostep::engine::offline::perform;
-use twostep::engine::{ModelInfo, ModelRenderer, RenderError};
+use twostep::engine::{ModelRenderer, RenderError};
 use twostep::model::Model;
 use twostep::protocol::performance::Recorded;
 use twostep::server::{Limits, Loaded, replay};
@@ -31,12 +31,7 @@ const CAST: Cast = Cast {
 
 fn shipped() -> Loaded<ModelRenderer> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
-    let model = Model::load(&folder, &Device::Cpu).unwrap();
-    Loaded {
-        info: ModelInfo::of(&model),
-        vocabulary: Arc::new(model.vocabulary().clone()),
-        renderers: vec![ModelRenderer::new(model)],
-    }
+    Loaded::from(Model::load(&folder, &Device::Cpu).unwrap())
 }
 
 async fn server() -> Server {

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket};
 use futures::stream::SplitStream;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::messages::{ClientMessage, Content, ServerMessage, Source};
 use super::settings::Settings;
@@ -23,7 +23,7 @@ use crate::server::guard::Place;
 use crate::server::output::pcm_bytes;
 use crate::server::paced::{Due, Paced};
 use crate::server::rate::{Rates, Resampling};
-use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, receive};
+use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, in_time, receive};
 use crate::server::steering::Steering;
 
 /// The rate of this protocol, in Hz.
@@ -51,13 +51,8 @@ impl Conversation for Lyria {
         source: &mut SplitStream<WebSocket>,
     ) -> Ending {
         let Place { admission, seat: _seat } = self.place;
-        match timeout(app.limits.start, setup(app, source)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(ending)) => return ending,
-            Err(_) => {
-                let message = format!("setup did not come within {} s", app.limits.start.as_secs_f32());
-                return Ending::refusal(close::POLICY, Refusal::whole(ErrorCode::StartTimeout, message), None);
-            }
+        if let Err(ending) = in_time(app, "setup", setup(app, source)).await {
+            return ending;
         }
         let ended: Result<Infallible, Ending> = match Session::open(app, admission).await {
             Ok(mut session) => session.run(outgoing, source).await,
@@ -236,10 +231,10 @@ impl<'a> Session<'a> {
             }
         }
         let mix = judged.prompts.clone();
-        match self.steering.set_prompts(judged.prompts, "clientContent.weightedPrompts") {
-            Ok(condition) => {
+        match self.steering.mix(judged.prompts, "clientContent.weightedPrompts") {
+            Ok(change) => {
                 self.source.client_content = Content { weighted_prompts: mix };
-                self.apply(Change { condition: Some(condition), ..Change::default() }).await
+                self.apply(change).await
             }
             Err(refusal) => self.tell_warning(outgoing, refusal.message).await,
         }
@@ -250,13 +245,13 @@ impl<'a> Session<'a> {
         for warning in warnings {
             self.warn(outgoing, warning).await?;
         }
-        let before = self.steering.seed();
-        if let Err(refusal) = self.steering.set_config(change, "") {
-            return self.tell_warning(outgoing, refusal.message).await;
+        match self.steering.configure(change, "") {
+            Ok(change) => {
+                self.source.music_generation_config = obeyed;
+                self.apply(change).await
+            }
+            Err(refusal) => self.tell_warning(outgoing, refusal.message).await,
         }
-        self.source.music_generation_config = obeyed;
-        let seed = Some(self.steering.seed()).filter(|&seed| seed != before);
-        self.apply(Change { condition: self.steering.condition(), seed, transport: None }).await
     }
 
     async fn apply(&mut self, change: Change) -> Result<(), Ending> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::condition::Prompt;
 use crate::engine::Transport;
-use crate::protocol::client::prompts;
+use crate::protocol::client::{prompts, transport};
 use crate::protocol::fields::{Fields, Refusal};
 use crate::protocol::server::ErrorCode;
 
@@ -30,9 +30,7 @@ pub(super) enum ClientMessage {
 impl ClientMessage {
     /// Reads one message.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
-        let value: Value = serde_json::from_slice(bytes)
-            .map_err(|error| Refusal::whole(ErrorCode::InvalidJson, format!("not JSON: {error}")))?;
-        let mut fields = Fields::of("", value)?;
+        let mut fields = Fields::parse(bytes)?;
         let message = if let Some(setup) = fields.take("setup") {
             Self::Setup(Fields::of("setup", setup)?.required("model")?)
         } else if let Some(content) = fields.take("clientContent") {
@@ -48,26 +46,13 @@ impl ClientMessage {
             };
             Self::Config(config)
         } else if let Some(control) = fields.optional::<String>("playbackControl")? {
-            Self::Playback(transport(&control)?)
+            Self::Playback(transport("playbackControl", &control)?)
         } else {
             let message = "a message is one of setup, clientContent, musicGenerationConfig and playbackControl";
             return Err(Refusal::whole(ErrorCode::UnknownType, message));
         };
         fields.finish()?;
         Ok(message)
-    }
-}
-
-fn transport(control: &str) -> Result<Transport, Refusal> {
-    match control {
-        "PLAY" => Ok(Transport::Play),
-        "PAUSE" => Ok(Transport::Pause),
-        "STOP" => Ok(Transport::Stop),
-        "RESET_CONTEXT" => Ok(Transport::ResetContext),
-        other => {
-            let message = format!("playbackControl is PLAY, PAUSE, STOP or RESET_CONTEXT, not {other:?}");
-            Err(Refusal::of("playbackControl", ErrorCode::InvalidValue, message))
-        }
     }
 }
 

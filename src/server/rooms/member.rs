@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket};
 use futures::stream::SplitStream;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::room::{Arrival, News, Room, RoomState};
 use crate::engine::{Change, Rendered, Transport};
@@ -16,12 +16,14 @@ use crate::protocol::close;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, Playback, RoomMessage, ServerMessage};
 use crate::server::App;
+use crate::server::listening::started_already;
 use crate::server::native::{binary, opening};
 use crate::server::output::Encoder;
 use crate::server::quota::Seat;
 use crate::server::rate::{Rates, Resampling};
 use crate::server::session::Terms;
 use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, receive};
+use crate::server::steering::served;
 
 /// A place in a room; given back when dropped.
 pub(super) struct Member {
@@ -53,14 +55,7 @@ impl Conversation for Member {
         source: &mut SplitStream<WebSocket>,
     ) -> Ending {
         let ended: Result<Infallible, Ending> = async {
-            let (start, event_id) = match timeout(app.limits.start, opening(source)).await {
-                Ok(opened) => opened?,
-                Err(_) => {
-                    let message = format!("session.start did not come within {} s", app.limits.start.as_secs_f32());
-                    let refusal = Refusal::whole(ErrorCode::StartTimeout, message);
-                    return Err(Ending::refusal(close::POLICY, refusal, None));
-                }
-            };
+            let (start, event_id) = opening(app, source).await?;
             let mut visit = Visit::begin(id, app, &self.room, start, event_id, outgoing).await?;
             visit.run(outgoing, source).await
         }
@@ -156,9 +151,7 @@ impl<'a> Visit<'a> {
                     if spoke.elapsed() < limits.idle {
                         return Err(Ending::Lost("no sign of life"));
                     }
-                    let message = format!("no message came for {} s", limits.idle.as_secs_f32());
-                    let refusal = Refusal::whole(ErrorCode::IdleTimeout, message);
-                    return Err(Ending::refusal(close::POLICY, refusal, None));
+                    return Err(Ending::idle(limits));
                 }
             }
         }
@@ -230,19 +223,9 @@ impl<'a> Visit<'a> {
         outgoing: &mut Outgoing,
     ) -> Result<Option<Refusal>, Ending> {
         match message {
-            ClientMessage::Start(_) => {
-                let message = "the session has been started already";
-                return Ok(Some(Refusal::of("type", ErrorCode::SessionAlreadyStarted, message)));
-            }
+            ClientMessage::Start(_) => return Ok(Some(started_already())),
             // The room goes on in its own time; this shows that somebody listens, and how it fares.
-            ClientMessage::Played(played) => {
-                self.app.count_underruns(played.underruns);
-                if played.sample <= self.sent {
-                    return Ok(None);
-                }
-                let message = format!("sample {} has not been sent; {} is the end so far", played.sample, self.sent);
-                return Ok(Some(Refusal::of("sample", ErrorCode::InvalidValue, message)));
-            }
+            ClientMessage::Played(played) => return Ok(self.app.played(played, self.sent).err()),
             _ if !self.host => {
                 let message = "only a host of this room controls it";
                 return Ok(Some(Refusal::of("type", ErrorCode::NotTheHost, message)));
@@ -255,18 +238,9 @@ impl<'a> Visit<'a> {
             ClientMessage::Prompts(prompts) => {
                 let judged = steering.judge(prompts, "prompts");
                 notices = judged.notices;
-                steering
-                    .set_prompts(judged.prompts, "prompts")
-                    .map(|condition| Change { condition: Some(condition), ..Change::default() })
+                steering.mix(judged.prompts, "prompts")
             }
-            ClientMessage::Config(config) => {
-                let before = steering.seed();
-                steering.set_config(config, "").map(|()| Change {
-                    condition: steering.condition(),
-                    seed: Some(steering.seed()).filter(|&seed| seed != before),
-                    transport: None,
-                })
-            }
+            ClientMessage::Config(config) => steering.configure(config, ""),
             ClientMessage::Playback(transport) => Ok(Change { transport: Some(transport), ..Change::default() }),
             ClientMessage::Start(_) | ClientMessage::Played(_) => return Ok(None),
         };
@@ -290,12 +264,7 @@ impl<'a> Visit<'a> {
 
 /// Whether this is a host, or why `session.start` does not fit a room.
 fn check(app: &App, room: &Room, start: &SessionStart) -> Result<bool, (u16, Refusal)> {
-    if let Some(model) = &start.model
-        && *model != app.info.name
-    {
-        let message = format!("model {model:?} is not served here; {:?} is", app.info.name);
-        return Err((close::POLICY, Refusal::of("model", ErrorCode::UnknownModel, message)));
-    }
+    served(start.model.as_deref(), &app.info).map_err(|refusal| (close::POLICY, refusal))?;
     let fields = [
         ("prompts", start.prompts.is_none()),
         ("config", start.config == ConfigChange::default()),

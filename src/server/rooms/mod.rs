@@ -107,9 +107,7 @@ pub(super) async fn open(State(app): State<Arc<App>>, caller: Caller, Posted(bod
 }
 
 fn read(app: &App, body: &[u8]) -> Result<(String, bool, Asked), Refusal> {
-    let value = serde_json::from_slice(body)
-        .map_err(|error| Refusal::whole(ErrorCode::InvalidJson, format!("not JSON: {error}")))?;
-    let mut fields = Fields::of("", value)?;
+    let mut fields = Fields::parse(body)?;
     let name = fields.required::<String>("name")?;
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > NAME_CHARS || !name.chars().all(fits) {
