@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Multiply-adds below which a product stays on its thread: waking another one costs as much as some.
-const PARALLEL_FROM: usize = 4 << 20;
+const PARALLEL_FROM: usize = 3 << 18;
 /// Elements of X that are worked on at a time: they stay in the second-level cache while all panels pass by.
 const BLOCK: usize = 64 << 10;
 
