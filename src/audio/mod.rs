@@ -8,6 +8,7 @@ mod noise;
 mod phase;
 mod resample;
 mod spectrogram;
+mod synthesis;
 #[cfg(test)]
 pub(crate) mod synthetic;
 mod texture;

@@ -1,6 +1,5 @@
 //! Randomness addressed by frame, and the shaped white noise that stands for everything above 4 kHz.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use realfft::{ComplexToReal, RealFftPlanner};
 
 use super::HOP;
 use super::bands::{BANDS, Blend, PARTS, SHORT, SPLIT_HZ, TOP_HZ, band_position, bin_hz, hann, stereo_blend};
+use crate::ops::exp;
 
 /// What random numbers are for; each purpose has a stream of its own.
 #[derive(Clone, Copy, Debug)]
@@ -75,15 +75,8 @@ pub(super) struct BandFrame<'a> {
     pub coherence: &'a [f32],
 }
 
-/// Tables of [`ShapedNoise`].
-struct Tables {
-    fft: Arc<dyn ComplexToReal<f32>>,
-    window: Vec<f32>,
-    /// The bins from 4 to 22 kHz.
-    bins: Range<usize>,
-    /// For each of them: where it lies among the bands and among the stereo bands.
-    places: Vec<(Blend, Blend)>,
-}
+/// The same as powers: of every bin, part by part.
+pub(super) struct BandPowers(Vec<Powers>);
 
 /// White noise with the levels, pans and coherences of frames. With `S`, `D` independent Gaussian noises,
 ///
@@ -93,85 +86,78 @@ struct Tables {
 ///
 /// which has the power `g^2` (mean of both channels), the pan and the coherence exactly. Levels are interpolated linearly
 /// between bands, and powers between the parts of the hops.
-#[derive(Clone)]
 pub(super) struct ShapedNoise {
-    tables: Arc<Tables>,
-    /// The powers in the parts of the frame before, the current and the next, oldest first.
-    parts: VecDeque<Vec<Powers>>,
-    spectra: [Vec<Complex32>; 2],
-    scratch: Vec<Complex32>,
-    samples: Vec<f32>,
+    fft: Arc<dyn ComplexToReal<f32>>,
+    window: Vec<f32>,
+    /// The bins from 4 to 22 kHz.
+    bins: Range<usize>,
+    /// For each of them: where it lies among the bands and among the stereo bands.
+    places: Vec<(Blend, Blend)>,
 }
 
 impl ShapedNoise {
     pub(super) fn new() -> Self {
-        let fft = RealFftPlanner::new().plan_fft_inverse(SHORT);
         let hz = |bin: usize| bin_hz(bin, SHORT);
         let first = (0..SHORT / 2).find(|&bin| hz(bin) >= SPLIT_HZ).unwrap_or(0);
         let end = (first..SHORT / 2).find(|&bin| hz(bin) > TOP_HZ).unwrap_or(SHORT / 2);
         let place = |bin: usize| (Blend::at(band_position(hz(bin)), BANDS), stereo_blend(hz(bin), true));
-        let places = (first..end).map(place).collect();
-        Self::with(Arc::new(Tables { window: hann(SHORT), bins: first..end, places, fft }))
+        let fft = RealFftPlanner::new().plan_fft_inverse(SHORT);
+        Self { fft, window: hann(SHORT), places: (first..end).map(place).collect(), bins: first..end }
     }
 
-    /// The same with silence before the next frame.
-    pub(super) fn at_start(&self) -> Self {
-        Self::with(Arc::clone(&self.tables))
+    /// The powers of silence.
+    pub(super) fn silence(&self) -> BandPowers {
+        BandPowers(vec![Powers::default(); PARTS * self.places.len()])
     }
 
-    fn with(tables: Arc<Tables>) -> Self {
-        Self {
-            parts: vec![vec![Powers::default(); tables.bins.len()]; 3 * PARTS].into(),
-            spectra: [vec![Complex32::default(); SHORT / 2 + 1], vec![Complex32::default(); SHORT / 2 + 1]],
-            scratch: vec![Complex32::default(); tables.fft.get_scratch_len()],
-            samples: vec![0.0; SHORT],
-            tables,
-        }
-    }
-
-    /// Takes the frame behind the ones known.
-    pub(super) fn push(&mut self, frame: &BandFrame<'_>) {
+    /// The powers of a frame.
+    pub(super) fn powers(&self, frame: &BandFrame<'_>) -> BandPowers {
         // A bin's real and imaginary parts, uniform on -1..1, have the power 2/3; of a spectrum of constant power `p`,
         // both halves together, the inverse transform has the variance `SHORT p`.
         let unit = 1.5 / (SHORT as f32 * OVERLAP);
-        for levels in frame.levels.chunks_exact(BANDS) {
-            self.parts.rotate_left(1);
-            let Some(newest) = self.parts.back_mut() else { return };
-            for (powers, (band, stereo)) in newest.iter_mut().zip(&self.tables.places) {
-                let power = unit * (2.0 * band.of(levels)).exp();
+        let part = |levels: &[f32]| -> Vec<Powers> {
+            let powers = self.places.iter().map(|(band, stereo)| {
+                let power = unit * exp(2.0 * band.of(levels));
                 let (pan, coherence) = (stereo.of(frame.pan), stereo.of(frame.coherence));
                 let (same, other) = (0.5 + 0.5 * coherence, (0.5 - 0.5 * coherence).max(0.0));
                 let (left, right) = (power * (1.0 - pan).max(0.0), power * (1.0 + pan).max(0.0));
-                *powers = Powers { left: [left * same, left * other], right: [right * same, right * other] };
-            }
-        }
+                Powers { left: [left * same, left * other], right: [right * same, right * other] }
+            });
+            powers.collect()
+        };
+        BandPowers(frame.levels.chunks_exact(BANDS).flat_map(part).collect())
     }
 
-    /// Adds the windows of the hop that begins at the centre of the frame before the last one pushed. `left` and
-    /// `right` begin [`SHORT`]` / 2` samples before that centre and hold `HOP + SHORT` samples.
-    pub(super) fn add(&mut self, rng: &mut ChaCha8Rng, left: &mut [f32], right: &mut [f32]) {
-        let tables = Arc::clone(&self.tables);
+    /// Adds the windows of the hop that begins at the centre of a frame, from its powers, those of the frame before and
+    /// of the one behind. `left` and `right` begin [`SHORT`]` / 2` samples before that centre and hold `HOP + SHORT`
+    /// samples.
+    pub(super) fn add(&self, rng: &mut ChaCha8Rng, around: &[Arc<BandPowers>; 3], left: &mut [f32], right: &mut [f32]) {
+        let bins = self.places.len();
+        let part = |part: usize| &around[part / PARTS].0[part % PARTS * bins..][..bins];
+        let mut spectra = [const { [Complex32::new(0.0, 0.0); SHORT / 2 + 1] }; 2];
+        let mut scratch = vec![Complex32::default(); self.fft.get_scratch_len()];
+        let mut samples = [0.0; SHORT];
+        let mut random = vec![[0.0; 4]; bins];
         for window in 0..PARTS * PART_WINDOWS {
             // The bands of a part were measured around its second window.
             let place = PARTS * PART_WINDOWS + window - 1;
             let at = (place % PART_WINDOWS) as f32 / PART_WINDOWS as f32;
-            let (from, to) = (&self.parts[place / PART_WINDOWS], &self.parts[place / PART_WINDOWS + 1]);
-            let [first, second] = &mut self.spectra;
-            for (((from, to), first), second) in
-                from.iter().zip(to).zip(&mut first[tables.bins.clone()]).zip(&mut second[tables.bins.clone()])
-            {
+            let (from, to) = (part(place / PART_WINDOWS), part(place / PART_WINDOWS + 1));
+            random.iter_mut().flatten().for_each(|x| *x = uniform(rng));
+            let [first, second] = &mut spectra;
+            let outputs = first[self.bins.clone()].iter_mut().zip(&mut second[self.bins.clone()]);
+            for (((from, to), random), (first, second)) in from.iter().zip(to).zip(&random).zip(outputs) {
                 // Powers, not amplitudes: an attack between two quiet parts would lose a third of its energy.
                 let gain = |a: f32, b: f32| (a + at * (b - a)).sqrt();
                 let gains = |a: [f32; 2], b: [f32; 2]| [gain(a[0], b[0]), gain(a[1], b[1])];
                 let (l, r) = (gains(from.left, to.left), gains(from.right, to.right));
-                let same = Complex32::new(uniform(rng), uniform(rng));
-                let other = Complex32::new(uniform(rng), uniform(rng));
+                let (same, other) = (Complex32::new(random[0], random[1]), Complex32::new(random[2], random[3]));
                 *first = same * l[0] + other * l[1];
                 *second = same * r[0] - other * r[1];
             }
-            for (spectrum, channel) in self.spectra.iter_mut().zip([&mut *left, &mut *right]) {
-                inverse(&*tables.fft, spectrum, &mut self.samples, &mut self.scratch);
-                for ((o, &s), &w) in channel[window * STEP..].iter_mut().zip(&self.samples).zip(&tables.window) {
+            for (spectrum, channel) in spectra.iter_mut().zip([&mut *left, &mut *right]) {
+                inverse(&*self.fft, spectrum, &mut samples, &mut scratch);
+                for ((o, &s), &w) in channel[window * STEP..].iter_mut().zip(&samples).zip(&self.window) {
                     *o += s * w;
                 }
                 // The transform used its input as scratch.

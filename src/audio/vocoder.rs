@@ -7,73 +7,19 @@
 
 use std::sync::Arc;
 
-use realfft::num_complex::Complex32;
-use realfft::{ComplexToReal, RealFftPlanner};
 use serde::{Deserialize, Serialize};
 
-use super::bands::{
-    BANDS, Blend, LINEAR_BINS, LONG, LOW_STEREO_BANDS, PARTS, SHORT, STEREO_BANDS, bin_hz, hann, stereo_blend,
-};
-use super::noise::{BandFrame, FrameNoise, Purpose, ShapedNoise, inverse, uniform};
-use super::phase::{Bins, PhaseIntegrator};
-use super::spectrogram::{BAND_FLOOR, FRAME_VALUES, LINEAR_FLOOR, Spectrogram, layout};
+use super::bands::{LINEAR_BINS, LONG};
+use super::noise::BandPowers;
+use super::phase::PhaseIntegrator;
+use super::spectrogram::{FRAME_VALUES, LINEAR_FLOOR, Spectrogram};
+use super::synthesis::{Frame, FrameSound, Plan, SLOPE_FLOOR, Synthesis};
 use super::texture::Texture;
 use super::{HOP, Stereo};
+use crate::ops::map_each;
 
-/// The loudest a value may ask for, 12 dB above full scale: what is decoded from nonsense must not blow up.
-const CEILING: f32 = 4.0;
-/// Added to magnitudes before their slopes are taken, so that silence has none.
-const SLOPE_FLOOR: f32 = 1e-5;
-/// Sum of the squared Hann windows that overlap at any sample.
-const OVERLAP: f32 = 1.5;
-/// Power of the noise that a plain of the spectrogram stands for, relative to its level: the median of a noisy bin's power,
-/// which is what a codec trained on absolute errors gives, is `ln 2` of the mean.
-const PLAIN_POWER: f32 = 1.0 / std::f32::consts::LN_2;
-/// Bins from one node of the pattern of phase differences to the next.
-const NODE_BINS: usize = 6;
-/// Frames from one node of that pattern to the next.
-const NODE_FRAMES: u64 = 32;
-/// Nodes across the linear bins.
-const NODES: usize = LINEAR_BINS / NODE_BINS + 2;
-
-/// A frame made safe to use: everything finite and within its range.
-#[derive(Clone)]
-struct Frame {
-    magnitudes: Bins,
-    /// Log magnitudes for the phase gradient.
-    levels: Bins,
-    /// Log magnitudes as given, for the texture.
-    given: Bins,
-    bands: [f32; PARTS * BANDS],
-    pan: [f32; STEREO_BANDS],
-    coherence: [f32; STEREO_BANDS],
-}
-
-impl Frame {
-    /// Clamps levels to 12 dB above full scale, pan to -1..=1 and coherence to 0..=1; what is not a number counts as
-    /// silence.
-    fn new(values: &[f32]) -> Self {
-        let within = |value: f32, low: f32, high: f32| value.max(low).min(high);
-        let linear = &values[layout::LINEAR];
-        let given: Bins = std::array::from_fn(|k| within(linear[k], LINEAR_FLOOR.ln(), CEILING.ln()));
-        let magnitudes = given.map(|v| (v.exp() - LINEAR_FLOOR).max(0.0));
-        let (bands, pan, coherence) = (&values[layout::BAND], &values[layout::PAN], &values[layout::COHERENCE]);
-        Self {
-            levels: magnitudes.map(|m| (m + SLOPE_FLOOR).ln()),
-            magnitudes,
-            given,
-            bands: std::array::from_fn(|b| within(bands[b], 0.5 * BAND_FLOOR.ln(), CEILING.ln())),
-            pan: std::array::from_fn(|b| if pan[b].is_nan() { 0.0 } else { within(pan[b], -1.0, 1.0) }),
-            coherence: std::array::from_fn(
-                |b| if coherence[b].is_nan() { 1.0 } else { within(coherence[b], 0.0, 1.0) },
-            ),
-        }
-    }
-
-    fn bands(&self) -> BandFrame<'_> {
-        BandFrame { levels: &self.bands, pan: &self.pan, coherence: &self.coherence }
-    }
-}
+/// Frames that are worked on at once: enough for all threads, and no more than stays in a core's cache.
+const BLOCK: usize = 24;
 
 /// What a vocoder cannot find out again from the frames it was given last, because it reaches back for ever: the phases,
 /// and the recursive means of the texture. See [`Vocoder::recall`].
@@ -85,13 +31,6 @@ pub struct VocoderMemory {
     texture: Vec<f32>,
 }
 
-/// Constant parts of a vocoder, shared by its copies.
-struct Tables {
-    fft: Arc<dyn ComplexToReal<f32>>,
-    window: Vec<f32>,
-    stereo: Vec<Blend>,
-}
-
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
 ///
@@ -100,11 +39,11 @@ struct Tables {
 /// kept in range, and what is not a number counts as silence.
 #[derive(Clone)]
 pub struct Vocoder {
-    tables: Arc<Tables>,
-    random: FrameNoise,
+    synthesis: Arc<Synthesis>,
     integrator: PhaseIntegrator,
     texture: Texture,
-    noise: ShapedNoise,
+    /// The bands of the last frames received, oldest first.
+    powers: [Arc<BandPowers>; 3],
     /// The last frame received: it waits for the one behind it.
     waiting: Option<Frame>,
     /// Frames made into sound.
@@ -112,38 +51,26 @@ pub struct Vocoder {
     /// Hops that have left the overlap; the first two lie before sample 0.
     left: u64,
     /// Sound under construction, from `LONG / 2` samples before the next frame to be made.
-    overlap: [Vec<f32>; 2],
-    spectra: [Vec<Complex32>; 2],
-    scratch: Vec<Complex32>,
-    samples: Vec<f32>,
+    overlap: FrameSound,
 }
 
 impl Vocoder {
     /// A vocoder at frame 0.
     pub fn new(seed: u64) -> Self {
-        let tables = Arc::new(Tables {
-            fft: RealFftPlanner::new().plan_fft_inverse(LONG),
-            window: hann(LONG),
-            stereo: (0..LINEAR_BINS).map(|bin| stereo_blend(bin_hz(bin, LONG), false)).collect(),
-        });
-        Self::at_start(tables, FrameNoise::new(seed), ShapedNoise::new())
+        Self::at_start(Arc::new(Synthesis::new(seed)))
     }
 
-    fn at_start(tables: Arc<Tables>, random: FrameNoise, noise: ShapedNoise) -> Self {
-        let spectrum = || vec![Complex32::default(); LONG / 2 + 1];
+    fn at_start(synthesis: Arc<Synthesis>) -> Self {
+        let silence = Arc::new(synthesis.noise.silence());
         Self {
-            random,
             integrator: PhaseIntegrator::new(SLOPE_FLOOR.ln()),
             texture: Texture::new(LINEAR_FLOOR.ln()),
-            noise,
+            powers: [0; 3].map(|_| Arc::clone(&silence)),
             waiting: None,
             made: 0,
             left: 0,
             overlap: [vec![0.0; LONG], vec![0.0; LONG]],
-            spectra: [spectrum(), spectrum()],
-            scratch: vec![Complex32::default(); tables.fft.get_scratch_len()],
-            samples: vec![0.0; LONG],
-            tables,
+            synthesis,
         }
     }
 
@@ -173,7 +100,7 @@ impl Vocoder {
         let (before, behind) = frames[tail..].split_at(known * FRAME_VALUES);
         let before: Vec<Frame> = before.chunks_exact(FRAME_VALUES).map(Frame::new).collect();
         if let [.., made, last] = before.as_slice() {
-            before.iter().for_each(|frame| vocoder.noise.push(&frame.bands()));
+            before.iter().for_each(|frame| vocoder.hear(Arc::new(vocoder.synthesis.noise.powers(&frame.bands()))));
             let (phases, []) = memory.phases.as_chunks::<LINEAR_BINS>() else { return None };
             let (texture, []) = memory.texture.as_chunks::<LINEAR_BINS>() else { return None };
             vocoder.integrator = PhaseIntegrator::recall(&made.levels, phases.first()?);
@@ -196,87 +123,73 @@ impl Vocoder {
 
     /// Takes `frames`, (frames, [`FRAME_VALUES`]) row-major, and gives every sample they complete. Values after the last
     /// whole frame are ignored.
+    ///
+    /// Only the phases are found one frame after the other; what goes before and after is done for many frames at once, on
+    /// all threads unless this one works on a part of something.
     pub fn step(&mut self, frames: &[f32]) -> Stereo {
+        let frames: Vec<&[f32]> = frames.chunks_exact(FRAME_VALUES).collect();
         let mut sound = Stereo::default();
-        for values in frames.chunks_exact(FRAME_VALUES) {
-            let next = Frame::new(values);
-            self.noise.push(&next.bands());
+        frames.chunks(BLOCK).for_each(|block| self.step_block(block, &mut sound));
+        sound
+    }
+
+    fn step_block(&mut self, frames: &[&[f32]], sound: &mut Stereo) {
+        let heard = map_each(frames, |values| {
+            let frame = Frame::new(values);
+            let powers = self.synthesis.noise.powers(&frame.bands());
+            (frame, Arc::new(powers))
+        });
+        let mut plans = Vec::with_capacity(heard.len());
+        for (next, powers) in heard {
+            self.hear(powers);
             if let Some(frame) = self.waiting.take() {
-                self.make(&frame, &next);
-                self.emit(&mut sound);
+                plans.push(self.plan(frame, &next));
             }
             self.waiting = Some(next);
         }
-        sound
+        for made in map_each(&plans, |plan| self.synthesis.sound(plan)) {
+            self.add(&made);
+            self.emit(sound);
+        }
     }
 
     /// Ends the sound: gives the samples still held and returns to frame 0.
     pub fn flush(&mut self) -> Stereo {
         let mut sound = Stereo::default();
         if let Some(last) = self.waiting.take() {
-            self.noise.push(&last.bands());
-            self.make(&last, &last);
+            self.hear(Arc::clone(&self.powers[2]));
+            let plan = self.plan(last.clone(), &last);
+            let made = self.synthesis.sound(&plan);
+            self.add(&made);
             for _ in 0..3 {
                 self.emit(&mut sound);
             }
         }
-        *self = Self::at_start(Arc::clone(&self.tables), self.random.clone(), self.noise.at_start());
+        *self = Self::at_start(Arc::clone(&self.synthesis));
         sound
     }
 
-    /// Adds the sound of the next frame.
-    fn make(&mut self, frame: &Frame, next: &Frame) {
-        let mut rng = self.random.frame(Purpose::Phase, self.made);
-        let random: Bins = std::array::from_fn(|_| std::f32::consts::PI * uniform(&mut rng));
-        let differences = self.differences();
-        let noisy = self.texture.step(&frame.given, &next.given);
-        let mut rng = self.random.frame(Purpose::Texture, self.made);
-        // Twice what a partial needs, for frames of independent noise add up in power, not in amplitude; real and
-        // imaginary part, uniform on -1..1, have the power 2/3.
-        let unit = 2.0 * (1.5 * PLAIN_POWER).sqrt();
-        let phases = self.integrator.step(&frame.levels, &next.levels, &random);
+    /// Takes the bands of the next frame.
+    fn hear(&mut self, powers: Arc<BandPowers>) {
+        self.powers.rotate_left(1);
+        self.powers[2] = powers;
+    }
 
-        // How loud each stereo band is decides between neighbours: a silent one has no pan of its own.
-        let mut loudness = [1e-9f32; LOW_STEREO_BANDS];
-        for (m, blend) in frame.magnitudes.iter().zip(&self.tables.stereo) {
-            loudness[blend.index] += (1.0 - blend.upper) * m * m;
-            loudness[blend.index + 1] += blend.upper * m * m;
-        }
-        let loudness = loudness.map(f32::sqrt);
-
-        let tables = &self.tables;
-        for (k, (&magnitude, &blend)) in frame.magnitudes.iter().zip(&tables.stereo).enumerate() {
-            let (low, high) = ((1.0 - blend.upper) * loudness[blend.index], blend.upper * loudness[blend.index + 1]);
-            let blend = Blend { upper: high / (low + high), ..blend };
-            let (pan, coherence) = (blend.of(&frame.pan), blend.of(&frame.coherence));
-            let turn = 0.5 * spread(coherence) * differences[k];
-            // A sine of amplitude 1 has half of it at its bin and a quarter beside it, twice over; its window is
-            // applied by being there, and once more below.
-            let level = magnitude / (4.0 * OVERLAP);
-            // The transform counts from the window's first sample, the phases from its centre.
-            let level = if k % 2 == 0 { level } else { -level };
-            let (left, right) = (level * (1.0 - pan).max(0.0).sqrt(), level * (1.0 + pan).max(0.0).sqrt());
-            let (line, noise) = ((1.0 - noisy[k]).sqrt(), unit * noisy[k].sqrt());
-            let mut source = || Complex32::new(uniform(&mut rng), uniform(&mut rng)) * noise;
-            let (same, other) =
-                (source() * (0.5 + 0.5 * coherence).sqrt(), source() * (0.5 - 0.5 * coherence).max(0.0).sqrt());
-            self.spectra[0][k] = (Complex32::from_polar(line, phases[k] + turn) + same + other) * left;
-            self.spectra[1][k] = (Complex32::from_polar(line, phases[k] - turn) + same - other) * right;
-        }
-        for (spectrum, channel) in self.spectra.iter_mut().zip(&mut self.overlap) {
-            spectrum[0].im = 0.0;
-            inverse(&*tables.fft, spectrum, &mut self.samples, &mut self.scratch);
-            for ((o, &s), &w) in channel.iter_mut().zip(&self.samples).zip(&tables.window) {
-                *o += s * w;
-            }
-            // The transform used its input as scratch.
-            spectrum.fill(Complex32::default());
-        }
-        let [left, right] = &mut self.overlap;
-        let around = (LONG - SHORT) / 2..(LONG + SHORT) / 2 + HOP;
-        let mut rng = self.random.frame(Purpose::Noise, self.made);
-        self.noise.add(&mut rng, &mut left[around.clone()], &mut right[around]);
+    /// What the next frame to be made takes from those around it.
+    fn plan(&mut self, frame: Frame, next: &Frame) -> Plan {
+        let number = self.made;
         self.made += 1;
+        let noisy = self.texture.step(&frame.given, &next.given);
+        let random = self.synthesis.random_phases(number);
+        let phases = *self.integrator.step(&frame.levels, &next.levels, &random);
+        Plan { number, frame, phases, noisy, powers: self.powers.clone() }
+    }
+
+    /// Adds the sound of a frame to the overlap.
+    fn add(&mut self, made: &FrameSound) {
+        for (overlap, made) in self.overlap.iter_mut().zip(made) {
+            overlap.iter_mut().zip(made).for_each(|(o, s)| *o += s);
+        }
     }
 
     /// Moves the finished hop at the front of the overlap to `sound`, unless it lies before sample 0.
@@ -290,36 +203,11 @@ impl Vocoder {
         }
         self.left += 1;
     }
-
-    /// The pattern of phase differences between the channels in the frame to be made: normally distributed with
-    /// deviation 1 in every bin, smooth over frequency (so that partials and attacks stay whole) and over time.
-    fn differences(&self) -> Bins {
-        let nodes = |time: u64| -> [f32; NODES] {
-            let mut rng = self.random.frame(Purpose::Difference, time);
-            // Three uniform numbers, each of variance 1/3.
-            std::array::from_fn(|_| uniform(&mut rng) + uniform(&mut rng) + uniform(&mut rng))
-        };
-        let time = self.made / NODE_FRAMES;
-        let (before, behind) = (nodes(time), nodes(time + 1));
-        let late = (self.made % NODE_FRAMES) as f32 / NODE_FRAMES as f32;
-        std::array::from_fn(|k| {
-            let up = (k % NODE_BINS) as f32 / NODE_BINS as f32;
-            let place = Blend { index: k / NODE_BINS, upper: up };
-            let value = (1.0 - late) * place.of(&before) + late * place.of(&behind);
-            value / (((1.0 - late).powi(2) + late * late) * ((1.0 - up).powi(2) + up * up)).sqrt()
-        })
-    }
-}
-
-/// How far a phase difference, normally distributed with deviation 1, must be spread for a coherence: the mean of
-/// `cos(s x)` is `exp(-s^2 / 2)`.
-fn spread(coherence: f32) -> f32 {
-    (-2.0 * coherence.clamp(0.02, 1.0).ln()).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::spectrogram::{Analyser, silence};
+    use super::super::spectrogram::{Analyser, layout, silence};
     use super::super::synthetic::{bell, crackle, noise, pan, together, tone};
     use super::*;
     use proptest::prelude::*;

@@ -326,10 +326,14 @@ impl Renderer for ModelRenderer {
         let part = self.part(streams.len());
         let frames = frames as usize;
         if part == streams.len() {
-            // The networks take all streams at once, the vocoder has a thread for each.
+            // The networks take all streams at once. The vocoder has a thread for each stream, or all for a few.
             let decoded = in_pool(|| self.decode_part(streams, frames));
+            if streams.len() < rayon::current_num_threads() {
+                let each = streams.iter_mut().zip(decoded);
+                return each.map(|(stream, decoded)| in_pool(|| self.vocode(stream, decoded, frames))).collect();
+            }
             let each = streams.par_iter_mut().zip(decoded);
-            return each.map(|(stream, decoded)| self.vocode(stream, decoded, frames)).collect();
+            return each.map(|(stream, decoded)| as_part(|| self.vocode(stream, decoded, frames))).collect();
         }
         let decode = |part: &mut [&mut StreamState]| {
             let decoded = as_part(|| self.decode_part(part, frames));
