@@ -63,7 +63,7 @@ fn networks(c: &mut Criterion) -> anyhow::Result<()> {
 
         let context = generator.encode_context(&latents, &present, &noise)?;
         let [x, t] = [normal(&[batch, frames, channels])?, normal(&[batch, 1])?];
-        let condition = normal(&[batch, spec.generator.condition_width])?;
+        let condition = normal(&[batch, spec.generator.condition_numbers()])?;
         let [guidance, end] = [normal(&[batch, 1])?, normal(&[batch, 1])?];
         time(&mut group, "generator step", batch, || {
             let end = spec.generator.segments.then_some(&end);

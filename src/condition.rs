@@ -53,6 +53,9 @@ impl Scale {
     }
 }
 
+/// Beats of a bar.
+pub const BAR: f32 = 4.0;
+
 /// Controls with the meaning of the corpus synthesiser's own parameters; `None` leaves the choice to the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Controls {

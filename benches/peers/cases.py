@@ -75,7 +75,7 @@ def chunk(model: Model, batch: int, random: torch.Generator) -> dict[str, Tensor
     return {
         "x": normal(batch, frames, channels),
         "t": uniform(0.1, 1.56, batch, 1),
-        "condition": normal(batch, c["condition_width"]),
+        "condition": normal(batch, c["condition_width"] + frames * c.get("metre_width", 0)),
         "guidance": uniform(1.0, 3.0, batch, 1),
         "context": normal(batch, before, channels),
         "present": (uniform(0.0, 1.0, batch, before, 1) > 0.1).float(),

@@ -153,6 +153,8 @@ class Generator(nn.Module):
         self.input, self.output = w.linear("input"), w.linear("output")
         self.position = nn.Parameter(w.get("position"))
         self.condition = w.linear("condition", bias=False)
+        self.lasting = config["condition_width"]
+        self.metre = w.linear("metre", bias=False) if config.get("metre_width") else None
         self.time, self.guidance = ScalarEmbedding(w.at("time")), ScalarEmbedding(w.at("guidance"))
         self.end = ScalarEmbedding(w.at("end")) if config.get("segments") else None
         self.blocks = nn.ModuleList(Block(w.at("blocks", i), count) for i in range(config["blocks"]))
@@ -173,13 +175,15 @@ class Generator(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, condition: Tensor, guidance: Tensor | None, end: Tensor | None, *cache: Tensor
     ) -> Tensor:
-        embedding = self.time(t) + self.condition(condition)
+        embedding = self.time(t) + self.condition(condition[:, : self.lasting])
         if guidance is not None:
             embedding = embedding + self.guidance(guidance)
         if end is not None:
             embedding = embedding + self.end(end)
         embedding = F.silu(rms(embedding))
         h = self.input(x) + self.position[: x.shape[1]]
+        if self.metre is not None:
+            h = h + self.metre(condition[:, self.lasting :].unflatten(1, (x.shape[1], -1)))
         for i, block in enumerate(self.blocks):
             h = block(h, embedding, cache[2 * i], cache[2 * i + 1])
         scale, shift = rms(self.modulation(embedding).unflatten(-1, (2, 1, -1)), PNORM_EPS).unbind(1)

@@ -182,7 +182,7 @@ fn network_stages<'a>(
     let noise =
         |frames: usize| -> Tensors { Tensor::randn(0f32, 0.5, (batch, frames, config.latent_channels), device) };
     let noises = [noise(config.chunk_frames)?, noise(config.chunk_frames)?];
-    let features = model.condition(condition)?.repeat((batch, 1))?;
+    let features = model.in_metre(&model.condition(condition)?.repeat((batch, 1))?, &vec![None; batch])?;
     let guidance = Tensor::full(condition.guidance, (batch, 1), device)?;
     let context = noise(config.context_frames)?;
     let present = Tensor::ones((batch, config.context_frames, 1), DType::F32, device)?;

@@ -103,7 +103,7 @@ impl Chunk {
             |frames: usize| Tensor::randn(0f32, SD as f32, (batch, frames, config.latent_channels), &Device::Cpu);
         Ok(Self {
             noises: [normal(config.chunk_frames)?, normal(config.chunk_frames)?],
-            condition: Tensor::randn(0f32, 1.0, (batch, config.condition_width), &Device::Cpu)?,
+            condition: Tensor::randn(0f32, 1.0, (batch, config.condition_numbers()), &Device::Cpu)?,
             guidance: Tensor::ones((batch, 1), DType::F32, &Device::Cpu)?,
             context: normal(config.context_frames)?,
             present: Tensor::ones((batch, config.context_frames, 1), DType::F32, &Device::Cpu)?,

@@ -25,7 +25,8 @@ pub const DRUMS: Kind = Kind {
 const PATTERNS: [[&[usize]; 2]; 3] = [[&[0, 4, 8, 12], &[4, 12]], [&[0, 8, 10], &[4, 12]], [&[0, 2, 10, 11], &[4, 12]]];
 
 fn drums(patch: &mut Patch) -> Stereo {
-    let (total, step, density, brightness) = (patch.samples, 0.25 * patch.beat(), patch.density, patch.brightness);
+    let (density, brightness) = (patch.density, patch.brightness);
+    let sixteenths = patch.grid(0.25);
     let dice = &mut patch.dice;
     let [kicks, snares] = PATTERNS[dice.pick(&[0, 0, 1, 2])];
     let (kick, snare, closed, open) =
@@ -42,10 +43,9 @@ fn drums(patch: &mut Patch) -> Stereo {
     let ghosts: Vec<bool> = (0..16).map(|i| i % 2 == 1 && dice.chance(0.4 * (density - 0.5))).collect();
     let opens = density > 0.45 && dice.chance(0.6);
     let hat_position = dice.uniform(0.15, 0.45);
-    let mut out = Stereo::silence(total);
-    let (mut index, mut time) = (dice.below(16), step * dice.unit());
-    while time < total as f32 {
-        let (at, slot) = (time as usize, index % 16);
+    let mut out = Stereo::silence(patch.samples);
+    for (index, at) in sixteenths {
+        let slot = index % 16;
         if kicks.contains(&slot) {
             play(&mut out, at, 0.0, 1.0, &kick);
         }
@@ -56,8 +56,6 @@ fn drums(patch: &mut Patch) -> Stereo {
         }
         let source = if opens && slot == 14 { &open } else { &closed };
         play(&mut out, at, hat_position, 0.6 * hats[slot] * geometric(0.6, 1.4, brightness), source);
-        index += 1;
-        time += step;
     }
     reverberate(&mut out, 0.35, 5000.0, 0.06);
     out

@@ -215,13 +215,13 @@ pub const FOOTSTEPS: Kind = Kind {
 };
 
 fn footsteps(patch: &mut Patch) -> Stereo {
-    let (brightness, total, beat) = (patch.brightness, patch.samples, patch.beat());
+    let (brightness, beat) = (patch.brightness, patch.beat());
+    let beats = patch.grid(1.0);
     let dice = &mut patch.dice;
-    let mut out = Stereo::silence(total);
-    let mut time = beat * dice.unit();
-    let mut side = 0.25;
-    while time < total as f32 {
-        let step = time as usize + samples(dice.uniform(0.0, 0.012));
+    let mut out = Stereo::silence(patch.samples);
+    for (index, at) in beats {
+        let side = if index % 2 == 0 { 0.25 } else { -0.25 };
+        let step = at + samples(dice.uniform(0.0, 0.012));
         ping(&mut out, step, side, dice.uniform(70.0, 110.0), 0.02, 0.5);
         let length = (0.45 * beat).min(0.22 * RATE);
         for grain in dice.poisson(260.0, length as usize) {
@@ -237,8 +237,6 @@ fn footsteps(patch: &mut Patch) -> Stereo {
                 strength * decay.step() * filter.step(dice.noise()).band
             });
         }
-        side = -side;
-        time += beat;
     }
     add_air(&mut out, dice, 800.0, 0.004);
     out

@@ -76,17 +76,17 @@ pub const CLOCK: Kind = Kind {
 };
 
 fn clock(patch: &mut Patch) -> Stereo {
-    let (total, beat, brightness) = (patch.samples, patch.beat(), patch.brightness);
+    let brightness = patch.brightness;
+    let beats = patch.grid(1.0);
     let dice = &mut patch.dice;
     let pitch = geometric(700.0, 2600.0, brightness) * dice.uniform(0.9, 1.1);
     let position = dice.uniform(-0.4, 0.4);
-    let mut out = Stereo::silence(total);
-    let (mut time, mut tock) = (beat * dice.unit(), dice.chance(0.5));
-    while time < total as f32 {
-        let hz = if tock { 0.8 * pitch } else { pitch };
+    let mut out = Stereo::silence(patch.samples);
+    for (index, time) in beats {
+        let hz = if index % 2 == 1 { 0.8 * pitch } else { pitch };
         // The anchor slips, then the tooth lands: two knocks 12 ms apart.
         for (delay, strength) in [(0.0, 0.4), (0.012, 1.0)] {
-            let at = time as usize + samples(delay);
+            let at = time + samples(delay);
             for (ratio, decay, level) in [(1.0, 0.012, 1.0), (1.83, 0.008, 0.6), (3.1, 0.004, 0.5)] {
                 ping(&mut out, at, position, hz * ratio, decay, level * strength * dice.uniform(0.9, 1.1));
             }
@@ -95,8 +95,6 @@ fn clock(patch: &mut Patch) -> Stereo {
                 1.5 * strength * decay.step() * filter.step(dice.noise()).band
             });
         }
-        tock = !tock;
-        time += beat;
     }
     reverberate(&mut out, 0.5, 5000.0, 0.2);
     add_air(&mut out, dice, 350.0, 0.003);
@@ -160,13 +158,14 @@ pub const TRAIN: Kind = Kind {
 };
 
 fn train(patch: &mut Patch) -> Stereo {
-    let (total, beat, brightness) = (patch.samples, patch.beat(), patch.brightness);
+    let (beat, brightness) = (patch.beat(), patch.brightness);
+    let beats = patch.grid(1.0);
     let dice = &mut patch.dice;
     let mut low = [Svf::new(geometric(120.0, 260.0, brightness), 0.7); 2];
     let mut rails = [Svf::new(geometric(1200.0, 3800.0, brightness), 3.0); 2];
     let mut sway = Wander::new(dice, 4.0);
     let hiss = geometric(0.05, 0.25, brightness);
-    let mut out = blocks(total, |_, left, right| {
+    let mut out = blocks(patch.samples, |_, left, right| {
         let level = 0.7 + 0.5 * sway.step(dice);
         for (left, right) in left.iter_mut().zip(right) {
             let common = dice.noise();
@@ -177,10 +176,9 @@ fn train(patch: &mut Patch) -> Stereo {
         }
     });
     let clank = geometric(320.0, 800.0, brightness) * dice.uniform(0.9, 1.1);
-    let mut time = beat * (dice.unit() - 0.5);
-    while time < total as f32 {
+    for (_, time) in beats {
         for (delay, strength, position) in [(0.0, 1.0, -0.35), (0.22, 0.8, -0.25), (0.5, 0.35, 0.4), (0.72, 0.3, 0.5)] {
-            let at = (time + delay * beat).max(0.0) as usize;
+            let at = time + (delay * beat) as usize;
             for (ratio, decay, level) in [(0.22, 0.035, 1.3), (1.0, 0.02, 0.8), (2.76, 0.012, 0.5), (5.4, 0.008, 0.3)] {
                 ping(&mut out, at, position, clank * ratio, decay, level * strength * dice.uniform(0.8, 1.2));
             }
@@ -189,7 +187,6 @@ fn train(patch: &mut Patch) -> Stereo {
                 1.6 * strength * decay.step() * filter.step(dice.noise()).band
             });
         }
-        time += beat;
     }
     out
 }

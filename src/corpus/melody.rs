@@ -39,28 +39,22 @@ fn melody(
     step: f32,
     mut voice: impl FnMut(&mut Stereo, &mut Dice, usize, f32, f32, f32),
 ) -> Stereo {
-    let total = patch.samples;
-    let grid = step * patch.beat();
     let per_beat = (1.0 / step).round() as usize;
-    let mut out = Stereo::silence(total);
+    let mut out = Stereo::silence(patch.samples);
     let mut degree = patch.dice.below(8) as i32;
-    let mut time = grid * patch.dice.unit();
-    let mut index = patch.dice.below(4 * per_beat);
-    while time < total as f32 {
+    for (index, at) in patch.grid(step) {
         let on_beat = index.is_multiple_of(per_beat);
         let likely = if on_beat { 0.75 + 0.25 * patch.density } else { 0.1 + 0.85 * patch.density };
         if patch.dice.chance(likely) {
             degree = (degree + patch.dice.pick(&[-2, -1, -1, 1, 1, 2, 4, -3])).clamp(-3, 11);
             let strength = patch.dice.uniform(0.75, 1.0) * if on_beat { 1.0 } else { 0.6 };
             let hz = patch.degree(centre, degree);
-            voice(&mut out, &mut patch.dice, time as usize, hz, 0.1 * degree as f32 - 0.4, strength);
+            voice(&mut out, &mut patch.dice, at, hz, 0.1 * degree as f32 - 0.4, strength);
             if index.is_multiple_of(4 * per_beat) {
                 let bass = patch.degree(centre, degree.rem_euclid(7) - 7);
-                voice(&mut out, &mut patch.dice, time as usize, bass, 0.0, 0.8 * strength);
+                voice(&mut out, &mut patch.dice, at, bass, 0.0, 0.8 * strength);
             }
         }
-        index += 1;
-        time += grid;
     }
     out
 }

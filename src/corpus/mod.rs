@@ -26,7 +26,7 @@ pub use caption::{caption, vocabulary};
 pub use export::{CorpusError, export};
 
 use crate::audio::{Stereo, round_off};
-use crate::condition::{Controls, Scale};
+use crate::condition::{BAR, Controls, Scale};
 use std::ops::RangeInclusive;
 use synth::{Dice, Patch};
 
@@ -167,6 +167,8 @@ pub struct Clip {
     pub kinds: Vec<(usize, f32)>,
     /// The synthesisers' parameters; `None` where none of the kinds obeys them.
     pub controls: Controls,
+    /// Beats since a bar began, at the first sample; `None` where none of the kinds has a beat.
+    pub beat: Option<f32>,
 }
 
 /// How many kinds sound in a clip.
@@ -222,10 +224,13 @@ pub fn clip_with(kinds: &[(usize, f32)], controls: &Controls, seed: u64, seconds
     let density = controls.density.unwrap_or(density).clamp(0.0, 1.0);
     let brightness = controls.brightness.unwrap_or(brightness).clamp(0.0, 1.0);
     let scale = controls.scale.unwrap_or(scale);
+    let beat = Dice::new(seed, BEAT).uniform(0.0, BAR);
+    let preroll = PREROLL as f32 / (synth::RATE * 60.0 / bpm);
+    let phase = (beat - preroll).rem_euclid(BAR);
     let mut pcm = Stereo::silence(samples);
     for (layer, &(kind, weight)) in kinds.iter().enumerate() {
         let dice = Dice::new(seed, layer as u64);
-        let patch = Patch { dice, samples: samples + PREROLL, bpm, density, brightness, scale };
+        let patch = Patch { dice, samples: samples + PREROLL, bpm, phase, density, brightness, scale };
         let sound = perform(&KINDS[kind], patch);
         let level = synth::rms(&sound);
         if level > 0.0 {
@@ -241,13 +246,14 @@ pub fn clip_with(kinds: &[(usize, f32)], controls: &Controls, seed: u64, seconds
         scale: Some(scale),
     });
     let caption = caption(&kinds, &controls, &mut Dice::new(seed, CAPTION).0);
-    Clip { pcm, caption, kinds, controls }
+    Clip { pcm, caption, kinds, beat: controls.bpm.map(|_| beat), controls }
 }
 
 /// Streams of a seed's random numbers; layers take 0, 1, 2, ...
 const CHOICE: u64 = u64::MAX;
 const CONTROLS: u64 = u64::MAX - 1;
 const CAPTION: u64 = u64::MAX - 2;
+const BEAT: u64 = u64::MAX - 3;
 
 /// Samples made and thrown away, so that a clip begins amid its events and not with them.
 const PREROLL: usize = 72_000;

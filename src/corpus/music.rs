@@ -183,7 +183,7 @@ pub const BASS: Kind = Kind {
 };
 
 fn bass(patch: &mut Patch) -> Stereo {
-    let (total, beat, brightness, density) = (patch.samples, patch.beat(), patch.brightness, patch.density);
+    let (beat, brightness, density) = (patch.beat(), patch.brightness, patch.density);
     let riff: Vec<(f32, f32)> = (0..8)
         .map(|step| {
             let degree = patch.dice.pick(&[0, 0, 0, 4, 7, 2, 5, -3]);
@@ -192,15 +192,12 @@ fn bass(patch: &mut Patch) -> Stereo {
             (patch.degree(34, degree), if sounds { patch.dice.uniform(0.8, 1.0) } else { 0.0 })
         })
         .collect();
-    let mut out = Stereo::silence(total);
-    let (mut index, mut time) = (patch.dice.below(8), 0.5 * beat * patch.dice.unit());
-    while time < total as f32 {
+    let mut out = Stereo::silence(patch.samples);
+    for (index, at) in patch.grid(0.5) {
         let (hz, strength) = riff[index % 8];
         if strength > 0.0 {
-            bass_note(&mut out, time as usize, 0.45 * beat, hz, strength, brightness);
+            bass_note(&mut out, at, 0.45 * beat, hz, strength, brightness);
         }
-        index += 1;
-        time += 0.5 * beat;
     }
     reverberate(&mut out, 0.4, 2500.0, 0.06);
     out
@@ -238,12 +235,11 @@ pub const ARPEGGIO: Kind = Kind {
 };
 
 fn arpeggio(patch: &mut Patch) -> Stereo {
-    let (total, step, brightness) = (patch.samples, 0.25 * patch.beat(), patch.brightness);
-    let mut out = Stereo::silence(total);
+    let (step, brightness) = (0.25 * patch.beat(), patch.brightness);
+    let mut out = Stereo::silence(patch.samples);
     let shape = patch.dice.pick(&[[0, 2, 4, 7, 9, 7, 4, 2], [0, 4, 7, 4, 9, 7, 4, 7], [0, 2, 4, 7, 0, 4, 7, 11]]);
-    let (mut index, mut time) = (patch.dice.below(16), step * patch.dice.unit());
     let mut root = patch.dice.pick(&[0, 5, 3, 4]);
-    while time < total as f32 {
+    for (index, at) in patch.grid(0.25) {
         if index % 16 == 0 {
             root = patch.dice.pick(&[0, 5, 3, 4]);
         }
@@ -252,12 +248,10 @@ fn arpeggio(patch: &mut Patch) -> Stereo {
         let (mut saws, mut filter) = ([Saw(0.0), Saw(0.3)], Svf::new(geometric(700.0, 8000.0, brightness), 1.6));
         let (mut decay, mut attack) = (Decay::new(0.5 * step / RATE), 0.0f32);
         let position = if index % 2 == 0 { -0.45 } else { 0.45 };
-        strike(&mut out, time as usize, (2.5 * step) as usize, position, || {
+        strike(&mut out, at, (2.5 * step) as usize, position, || {
             attack = (attack + 1.0 / 96.0).min(1.0);
             strength * attack * decay.step() * filter.step(saws[0].step(hz) + saws[1].step(1.004 * hz)).low
         });
-        index += 1;
-        time += step;
     }
     reverberate(&mut out, 1.2, 5000.0, 0.2);
     out

@@ -111,6 +111,8 @@ pub struct Patch {
     pub samples: usize,
     /// Beats per minute.
     pub bpm: f32,
+    /// Beats since a bar began, at the first sample: the same for all layers of a clip.
+    pub phase: f32,
     /// Event rate, 0..=1.
     pub density: f32,
     /// Spectral tilt, 0..=1.
@@ -123,6 +125,16 @@ impl Patch {
     /// Samples in one beat.
     pub fn beat(&self) -> f32 {
         RATE * 60.0 / self.bpm
+    }
+
+    /// Every `step` beats, a part of a bar: how many steps since a bar began, and at which sample.
+    pub fn grid(&self, step: f32) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (beat, step, phase) = (f64::from(self.beat()), f64::from(step), f64::from(self.phase));
+        let samples = self.samples;
+        let first = (phase / step).ceil() as usize;
+        (first..)
+            .map(move |index| (index, ((index as f64 * step - phase) * beat) as usize))
+            .take_while(move |&(_, at)| at < samples)
     }
 
     /// Frequency of a degree of the scale (0 = tonic, 7 = an octave above), tonic within a tritone of MIDI note `centre`.

@@ -179,7 +179,7 @@ fn noises_are_flat_and_tones_are_peaky() {
     }
     for name in ["pad", "bells", "harp", "marimba", "music_box", "arpeggio", "drone"] {
         let x = mono(&made(name, 1, 4.0, Controls::default()));
-        assert!(flatness(&x, 100.0, 6_000.0) < 0.2, "{name} is not tonal: {}", flatness(&x, 100.0, 6_000.0));
+        assert!(flatness(&x, 100.0, 6_000.0) < 0.25, "{name} is not tonal: {}", flatness(&x, 100.0, 6_000.0));
     }
 }
 

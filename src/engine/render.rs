@@ -12,6 +12,7 @@
 use super::{Chunk, Due, Grid, RenderError, Renderer};
 use crate::audio::{HOP, Vocoder, VocoderMemory, columns};
 use crate::condition::Condition;
+use crate::model::metre::{Beats, Metre};
 use crate::model::{ChunkInputs, Model};
 use crate::nets::codec::DecoderState;
 use crate::ops::{as_part, in_pool, map_each};
@@ -37,6 +38,9 @@ pub struct StreamState {
     vocoder_seed: u64,
     /// Latent frames decoded so far.
     frame: u64,
+    /// Where in its metre the next of them begins, and what each of those ahead takes: nothing while nobody asks for a tempo.
+    beat: Beats,
+    beats_a_frame: Beats,
     /// The last of them, (context_frames or fewer, C); and how many of them, at the end, the next chunk is to know of.
     past: VecDeque<f32>,
     present: usize,
@@ -62,6 +66,7 @@ struct Saved {
     seed: u64,
     vocoder_seed: u64,
     frame: u64,
+    beat: Beats,
     present: usize,
     /// 16-bit floats, little-endian.
     past: Vec<u8>,
@@ -72,6 +77,7 @@ struct Saved {
 #[derive(Clone, Debug)]
 pub struct PreparedCondition {
     features: Tensor,
+    bpm: Option<f32>,
     guidance: f32,
     temperature: f32,
     steps: usize,
@@ -122,7 +128,11 @@ impl ModelRenderer {
             Tensor::from_vec(map_each(group, of_stream).concat(), (batch, frames, channels), device)
         };
         let noises = (0..steps).map(noise).collect::<candle_core::Result<Vec<_>>>()?;
-        let condition = Tensor::cat(&group.iter().map(|due| &due.condition.features).collect::<Vec<_>>(), 0)?;
+        let features = Tensor::cat(&group.iter().map(|due| &due.condition.features).collect::<Vec<_>>(), 0)?;
+        let metre = |due: &&mut Due<'_, StreamState, PreparedCondition>| {
+            due.condition.bpm.map(|bpm| Metre { beat: due.stream.beat, bpm })
+        };
+        let condition = self.model.in_metre(&features, &group.iter().map(metre).collect::<Vec<_>>())?;
         let guidance: Vec<f32> = group.iter().map(|due| due.condition.guidance).collect();
         let guidance = Tensor::from_vec(guidance, (batch, 1), device)?;
         let (mut context, mut present) = (Vec::with_capacity(batch * before * channels), Vec::new());
@@ -219,6 +229,8 @@ impl StreamState {
             seed,
             vocoder_seed: seed,
             frame: 0,
+            beat: Beats::default(),
+            beats_a_frame: Beats::default(),
             past: VecDeque::new(),
             present: 0,
             ahead: VecDeque::new(),
@@ -243,6 +255,7 @@ impl StreamState {
         self.past.drain(..self.past.len() - kept);
         self.present = (self.present + frames).min(context);
         self.frame += frames as u64;
+        self.beat = self.beat.after(frames as u64, self.beats_a_frame);
         Chunk { pcm, columns: self.columns.drain(..rows).collect() }
     }
 }
@@ -279,6 +292,7 @@ impl Renderer for ModelRenderer {
     fn prepare(&self, condition: &Condition) -> Result<PreparedCondition, RenderError> {
         Ok(PreparedCondition {
             features: self.model.condition(condition)?,
+            bpm: condition.controls.bpm,
             guidance: condition.guidance,
             temperature: condition.temperature,
             steps: condition.steps,
@@ -305,6 +319,9 @@ impl Renderer for ModelRenderer {
                     for ((place, due), latents) in places.into_iter().zip(&mut group).zip(latents) {
                         if latents.iter().all(|x| x.is_finite()) {
                             due.stream.ahead = latents.into_iter().map(|x| f16::from_f32(x).to_f32()).collect();
+                            let per_latent = self.model.spec().codec.frames_per_latent;
+                            let step = due.condition.bpm.map(|bpm| Beats::of_frame(bpm, per_latent));
+                            due.stream.beats_a_frame = step.unwrap_or_default();
                         } else {
                             // The stream stays where it was, so that nothing that is not finite enters its context.
                             results[place] = Err(RenderError::NotFinite);
@@ -348,6 +365,7 @@ impl Renderer for ModelRenderer {
             seed: stream.seed,
             vocoder_seed: stream.vocoder_seed,
             frame: stream.frame,
+            beat: stream.beat,
             present: stream.present,
             past: stream.past.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
             memory: stream.memory.clone(),
@@ -360,7 +378,8 @@ impl Renderer for ModelRenderer {
         let misfit = |reason: &str| RenderError::State(reason.into());
         let saved: Saved = postcard::from_bytes(state).map_err(|error| RenderError::State(error.to_string()))?;
         let (spec, mut stream) = (self.model.spec(), StreamState::at_start(saved.vocoder_seed));
-        (stream.seed, stream.frame, stream.present) = (saved.seed, saved.frame, saved.present);
+        (stream.seed, stream.frame, stream.beat) = (saved.seed, saved.frame, saved.beat);
+        stream.present = saved.present;
         let context = spec.generator.context_frames;
         let kept = usize::try_from(saved.frame).unwrap_or(usize::MAX).min(context);
         if saved.past.len() != 2 * kept * spec.generator.latent_channels || saved.present > kept {
@@ -534,6 +553,32 @@ mod tests {
             }
             prop_assert!(&sound == whole);
         }
+    }
+
+    #[test]
+    fn a_beat_goes_on_while_a_tempo_is_asked_for_however_chunks_are_sliced_and_saved() {
+        let mut renderer = renderer();
+        let mut play = |bpm: Option<f32>, stream: &mut StreamState, slices: &[u64]| {
+            let controls = Controls { bpm, ..Controls::default() };
+            let condition = renderer.prepare(&Condition { controls, ..condition("rain", 1) }).unwrap();
+            renderer.sample(&mut [Due { stream, condition: &condition, hurried: false }]).remove(0).unwrap();
+            for &slice in slices {
+                renderer.decode(&mut [stream], slice).remove(0).unwrap();
+                *stream = renderer.restore(&renderer.save(stream)).unwrap();
+                if slice != slices[slices.len() - 1] {
+                    renderer.sample(&mut [Due { stream, condition: &condition, hurried: false }]).remove(0).unwrap();
+                }
+            }
+        };
+        let mut stream = StreamState::at_start(3);
+        play(None, &mut stream, &[12]);
+        assert_eq!(stream.beat, Beats::default(), "nobody counts");
+        play(Some(97.0), &mut stream, &[12]);
+        play(Some(97.0), &mut stream, &[2, 3]);
+        let counted = Beats::default().after(17, Beats::of_frame(97.0, 8));
+        assert_eq!(stream.beat, counted);
+        play(Some(150.0), &mut stream, &[7]);
+        assert_eq!(stream.beat, counted.after(7, Beats::of_frame(150.0, 8)), "another tempo goes on from there");
     }
 
     #[test]

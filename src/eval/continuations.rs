@@ -15,6 +15,7 @@ use super::origin::LatentEncoder;
 use super::subject::Subject;
 use crate::audio::{HOP, Stereo, Vocoder};
 use crate::model::ChunkInputs;
+use crate::model::metre::{Beats, Metre};
 use crate::nets::codec::DecoderState;
 use crate::scm::trigflow::SD;
 use candle_core::{DType, Result, Tensor};
@@ -29,7 +30,9 @@ const WARM_UP: usize = 6;
 
 /// A batch of chunks to be made.
 pub struct Task {
-    condition: Tensor,
+    /// (B, condition_width), and where in each metre the chunk begins.
+    features: Tensor,
+    metres: Vec<Option<Metre>>,
     guidance: Tensor,
     context: Tensor,
     present: Tensor,
@@ -100,10 +103,15 @@ impl Task {
             let condition = subject.condition(&item.prompt.text, item.controls);
             model.condition(&condition)
         };
-        let condition = Tensor::cat(&items.iter().map(feature).collect::<Result<Vec<_>>>()?, 0)?;
+        let features = Tensor::cat(&items.iter().map(feature).collect::<Result<Vec<_>>>()?, 0)?;
+        let metre = |item: &Item| {
+            let (bpm, beat) = (item.controls.bpm?, Beats::new(f64::from(item.beat?)));
+            Some(Metre { beat, bpm }.after(config.context_frames as u64, model.spec().codec.frames_per_latent))
+        };
+        let metres = items.iter().map(metre).collect();
         let guidance = Tensor::full(subject.settings().guidance, (batch, 1), device)?;
         let present = Tensor::ones((batch, config.context_frames, 1), DType::F32, device)?;
-        let mut task = Self { condition, guidance, context: present.clone(), present, truth: None, seeds };
+        let mut task = Self { features, metres, guidance, context: present.clone(), present, truth: None, seeds };
         if let Some(encoder) = encoder {
             let latents = encoder.encode(&items.iter().map(|item| &item.pcm).collect::<Vec<_>>())?;
             task.context = latents.narrow(1, 0, config.context_frames)?.contiguous()?;
@@ -119,6 +127,7 @@ impl Task {
         let config = &subject.model().spec().generator;
         let (batch, frames) = (self.seeds.len(), config.context_frames);
         let device = subject.model().device();
+        let per_latent = subject.model().spec().codec.frames_per_latent;
         let mut context = Tensor::zeros((batch, frames, config.latent_channels), DType::F32, device)?;
         for made in (0..frames).step_by(config.chunk_frames) {
             let flags: Vec<f32> =
@@ -126,9 +135,12 @@ impl Task {
             let present = Tensor::from_vec(flags, (batch, frames, 1), device)?;
             // Noises that no draw of `noises` has.
             let noises = self.noises(subject, u64::MAX - made as u64, subject.settings().steps)?;
+            // The first of these chunks comes as long before the one to be made.
+            let begun =
+                self.metres.iter().map(|metre| metre.map(|metre| metre.before((frames - made) as u64, per_latent)));
             let latents = subject.model().sample(&ChunkInputs {
                 noises: &noises,
-                condition: &self.condition,
+                condition: &subject.model().in_metre(&self.features, &begun.collect::<Vec<_>>())?,
                 guidance: &self.guidance,
                 context: &context,
                 present: &present,
@@ -170,7 +182,7 @@ impl Task {
         let noises = self.noises(subject, draw, steps)?;
         sampler(&ChunkInputs {
             noises: &noises,
-            condition: &self.condition,
+            condition: &subject.model().in_metre(&self.features, &self.metres)?,
             guidance: &self.guidance,
             context: &self.context,
             present: &self.present,

@@ -13,7 +13,7 @@ const HELD_OUT: u64 = 1 << 40;
 /// Room for the clips of one purpose.
 const PURPOSE: u64 = 1 << 32;
 /// How often a control of a clip is told, as in training.
-const CONTROL_TOLD: f64 = 0.5;
+const CONTROL_TOLD: f64 = 0.75;
 
 /// What clips are for: those of different purposes share none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Item {
     pub prompt: Prompt,
     /// Some of its controls.
     pub controls: Controls,
+    /// Where its bars begin, if its tempo is among them.
+    pub beat: Option<f32>,
 }
 
 /// Item `index` of a purpose; layers, captions and told controls are distributed as in training.
@@ -82,7 +84,8 @@ pub fn item(purpose: Purpose, kinds: &[usize], index: u64, seconds: f64) -> Item
         scale: clip.controls.scale.filter(|_| told()),
     };
     let text = corpus::caption(&clip.kinds, &controls, &mut rng);
-    Item { pcm: clip.pcm, prompt: Prompt { text, weight: 1.0 }, controls }
+    let beat = clip.beat.filter(|_| controls.bpm.is_some());
+    Item { pcm: clip.pcm, prompt: Prompt { text, weight: 1.0 }, controls, beat }
 }
 
 /// A hash of what these kinds sound like today: it changes with their synthesisers.

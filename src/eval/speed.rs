@@ -118,7 +118,7 @@ impl Inputs {
         let condition = model.condition(&subject.condition(&prompt, Controls::default()))?;
         Ok(Self {
             noises: (0..subject.settings().steps).map(|_| normal(config.chunk_frames)).collect::<Result<_>>()?,
-            condition: condition.repeat((batch, 1))?,
+            condition: model.in_metre(&condition.repeat((batch, 1))?, &vec![None; batch])?,
             guidance: Tensor::full(subject.settings().guidance, (batch, 1), device)?,
             context: normal(config.context_frames)?,
             present: Tensor::ones((batch, config.context_frames, 1), DType::F32, device)?,

@@ -13,12 +13,17 @@ pub fn condition_width(text_width: usize) -> usize {
     text_width + 1 + CONTROL_NUMBERS
 }
 
+/// A tempo, in beats per minute, on its logarithm, as it is heard: around 0 and of order 1.
+pub fn tempo_number(bpm: f32) -> f32 {
+    2.0 * (bpm / 110.0).log2()
+}
+
 /// The controls' numbers.
 pub fn control_numbers(controls: &Controls) -> [f32; CONTROL_NUMBERS] {
     let mut numbers = [0.0; CONTROL_NUMBERS];
-    // Around 0 and of order 1, like everything that enters a network; tempo on its logarithm, as it is heard.
+    // Around 0 and of order 1, like everything that enters a network.
     let centred = [
-        controls.bpm.map(|bpm| 2.0 * (bpm / 110.0).log2()),
+        controls.bpm.map(tempo_number),
         controls.density.map(|d| 2.0 * d - 1.0),
         controls.brightness.map(|b| 2.0 * b - 1.0),
     ];

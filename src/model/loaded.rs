@@ -6,6 +6,7 @@
 use super::conditioning::control_numbers;
 use super::fingerprint::fingerprint;
 use super::frames::denormalise;
+use super::metre::Metre;
 use super::spec::ModelSpec;
 use super::text::ngrams;
 use super::vocabulary::Vocabulary;
@@ -43,7 +44,7 @@ pub struct Model {
 pub struct ChunkInputs<'a> {
     /// One noise a step, (B, chunk_frames, C), standard deviation sd.
     pub noises: &'a [Tensor],
-    /// Condition features, (B, condition_width).
+    /// Condition features, (B, condition_numbers): see [`Model::in_metre`].
     pub condition: &'a Tensor,
     /// Guidance scales, (B, 1).
     pub guidance: &'a Tensor,
@@ -180,7 +181,7 @@ impl Model {
         &self.vocabulary
     }
 
-    /// Condition features, (1, condition_width): the prompts' embeddings, of their words as the vocabulary
+    /// What of a condition holds for whole chunks, (1, condition_width): the prompts' embeddings, of their words as the vocabulary
     /// [hears](Vocabulary::heard) them, averaged by weight, and the controls.
     pub fn condition(&self, condition: &Condition) -> Result<Tensor> {
         let heard: Vec<_> = condition.prompts.iter().filter(|prompt| prompt.weight > 0.0).collect();
@@ -198,6 +199,22 @@ impl Model {
             (embeddings.broadcast_mul(&weights)?.sum_keepdim(0)?, 1f32)
         };
         Tensor::cat(&[&text, &Tensor::new(&[[flag]], &Device::Cpu)?, &controls], 1)
+    }
+
+    /// The condition of a chunk, (B, condition_numbers): these features (B, condition_width), and a metre for each of them or
+    /// none.
+    pub fn in_metre(&self, features: &Tensor, metres: &[Option<Metre>]) -> Result<Tensor> {
+        let config = &self.spec.generator;
+        let numbers = config.chunk_frames * config.metre_width;
+        if numbers == 0 {
+            return Ok(features.clone());
+        }
+        let told = metres.iter().flat_map(|metre| {
+            let told = metre.map(|metre| metre.numbers(config.chunk_frames, self.spec.codec.frames_per_latent));
+            told.into_iter().flatten().chain(std::iter::repeat(0.0)).take(numbers)
+        });
+        let told = Tensor::from_vec(told.collect::<Vec<f32>>(), (metres.len(), numbers), &Device::Cpu)?;
+        Tensor::cat(&[features, &told.to_device(features.device())?], 1)
     }
 
     /// Samples the latents of a batch of chunks, (B, chunk_frames, C), with as many steps as there are noises.

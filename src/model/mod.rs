@@ -5,6 +5,7 @@ pub mod conditioning;
 pub(crate) mod fingerprint;
 pub mod frames;
 mod loaded;
+pub mod metre;
 mod precision;
 pub mod spec;
 pub mod text;

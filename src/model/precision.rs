@@ -237,7 +237,7 @@ mod tests {
         let before = normal(3, &[2, config.context_frames, config.latent_channels]);
         let context = generator.encode_context(&before, &flags, &flags.zeros_like()?)?;
         let (condition, guidance) =
-            (normal(4, &[2, config.condition_width]), Tensor::ones((2, 1), DType::F64, &Device::Cpu)?);
+            (normal(4, &[2, config.condition_numbers()]), Tensor::ones((2, 1), DType::F64, &Device::Cpu)?);
         let toward = |end| Conditioned {
             generator: &generator,
             condition: &condition,

@@ -1,6 +1,7 @@
 //! `model.json`: all hyper-parameters of a model, what it obeys, and where it comes from.
 
 use super::ModelError;
+use super::metre::METRE_NUMBERS;
 use super::text::BUCKETS;
 use crate::audio::{FRAME_VALUES, HOP, SAMPLE_RATE};
 use crate::nets::codec::CodecConfig;
@@ -177,6 +178,7 @@ impl ModelSpec {
                 chunk_frames: CHUNK_FRAMES,
                 context_frames: CONTEXT_FRAMES,
                 condition_width: super::conditioning::condition_width(sizes.width),
+                metre_width: METRE_NUMBERS,
                 width: sizes.width,
                 heads: 4,
                 blocks: sizes.blocks,
@@ -239,6 +241,9 @@ impl ModelSpec {
         equal("generator.latent_channels", self.generator.latent_channels, self.codec.latent_channels)?;
         let condition = super::conditioning::condition_width(self.text.width);
         equal("generator.condition_width", self.generator.condition_width, condition)?;
+        if self.generator.metre_width != 0 {
+            equal("generator.metre_width", self.generator.metre_width, METRE_NUMBERS)?;
+        }
         let sizes = [
             ("generator.chunk_frames", self.generator.chunk_frames),
             ("generator.context_frames", self.generator.context_frames),

@@ -23,8 +23,11 @@ pub struct GeneratorConfig {
     pub chunk_frames: usize,
     /// Latent frames of context.
     pub context_frames: usize,
-    /// Numbers of a condition, see [`crate::model::conditioning`].
+    /// Numbers of a condition that hold for the whole chunk, see [`crate::model::conditioning`].
     pub condition_width: usize,
+    /// Numbers that every latent frame is told of the metre, see [`crate::model::metre`]; 0 for a generator that hears none.
+    #[serde(default)]
+    pub metre_width: usize,
     /// Width of the transformer.
     pub width: usize,
     /// Attention heads.
@@ -38,6 +41,13 @@ pub struct GeneratorConfig {
     pub segments: bool,
 }
 
+impl GeneratorConfig {
+    /// All numbers of a chunk's condition: what holds for the whole of it, then the metre frame by frame.
+    pub fn condition_numbers(&self) -> usize {
+        self.condition_width + self.chunk_frames * self.metre_width
+    }
+}
+
 /// A level of noise, pnorm's epsilon in the paper.
 const PNORM_EPS: f64 = 1e-8;
 /// Frequencies of the time and guidance embeddings.
@@ -49,6 +59,7 @@ pub struct Generator {
     input: Linear,
     position: Tensor,
     condition: Linear,
+    metre: Option<Linear>,
     time: ScalarEmbedding,
     guidance: ScalarEmbedding,
     end: Option<ScalarEmbedding>,
@@ -83,6 +94,10 @@ impl Generator {
             input: Linear::new(&mut scope.at("input"), c.latent_channels, c.width, 1.0)?,
             position: scope.get("position", (c.chunk_frames, c.width), Init::Normal(0.3))?,
             condition: Linear::without_bias(&mut scope.at("condition"), c.condition_width, c.width, 1.0)?,
+            // Zero at first: a network that has learnt without it can begin to hear it.
+            metre: (c.metre_width > 0)
+                .then(|| Linear::without_bias(&mut scope.at("metre"), c.metre_width, c.width, 0.0))
+                .transpose()?,
             time: ScalarEmbedding::new(&mut scope.at("time"), c.width, 1.0)?,
             // Zero at first: the teacher never hears of guidance, and the student begins as the teacher.
             guidance: ScalarEmbedding::new(&mut scope.at("guidance"), c.width, 0.0)?,
@@ -121,7 +136,7 @@ impl Generator {
 
     /// F(x / sd, t), shape of x.
     ///
-    /// x is (B, chunk_frames, C), already divided by sd; t (B, 1) in radians; condition (B, condition_width), a row of
+    /// x is (B, chunk_frames, C), already divided by sd; t (B, 1) in radians; condition (B, condition_numbers), a row of
     /// zeros being the null condition; guidance (B, 1), for a student; `end` (B, 1), the time to jump to, for one
     /// distilled in segments. With weights in bf16 the rest is f32: the network rounds what it reads, but for the angles
     /// of its embeddings, and gives x's type back.
@@ -136,8 +151,9 @@ impl Generator {
     ) -> Result<A> {
         let (batch, frames, _) = x.value().dims3()?;
         let width = self.config.width;
-        let mut embedding =
-            self.time.forward(t)?.add(&A::constant(&self.condition.forward(&condition.to_dtype(self.dtype)?)?))?;
+        let condition = condition.to_dtype(self.dtype)?;
+        let lasting = condition.narrow(1, 0, self.config.condition_width)?.contiguous()?;
+        let mut embedding = self.time.forward(t)?.add(&A::constant(&self.condition.forward(&lasting)?))?;
         if let Some(guidance) = guidance {
             embedding = embedding.add(&A::constant(&self.guidance.forward(guidance)?))?;
         }
@@ -150,8 +166,13 @@ impl Generator {
         }
         let embedding = embedding.rms_norm(EPS)?.silu()?;
 
-        let position = self.position.narrow(0, 0, frames)?.broadcast_as((batch, frames, width))?.contiguous()?;
-        let mut h = self.input.forward(&x.to_dtype(self.dtype)?)?.add(&A::constant(&position))?;
+        let mut place = self.position.narrow(0, 0, frames)?.broadcast_as((batch, frames, width))?.contiguous()?;
+        if let Some(layer) = &self.metre {
+            let metre = condition.narrow(1, self.config.condition_width, frames * self.config.metre_width)?;
+            let metre = metre.contiguous()?.reshape((batch, frames, self.config.metre_width))?;
+            place = (place + layer.forward(&metre)?)?;
+        }
+        let mut h = self.input.forward(&x.to_dtype(self.dtype)?)?.add(&A::constant(&place))?;
         for (block, (keys, values)) in self.blocks.iter().zip(&context.layers) {
             h = block.forward(&h, &embedding, keys, values, self.config.heads)?;
         }
@@ -319,12 +340,16 @@ pub(crate) mod tests {
     use crate::ops::{Dual, Params};
     use candle_core::{DType, Device};
 
+    /// Six numbers for the chunk and two for each of its four frames.
+    pub const CONDITION: usize = 14;
+
     pub fn tiny_config() -> GeneratorConfig {
         GeneratorConfig {
             latent_channels: 3,
             chunk_frames: 4,
             context_frames: 5,
             condition_width: 6,
+            metre_width: 2,
             width: 8,
             heads: 2,
             blocks: 2,
@@ -338,7 +363,7 @@ pub(crate) mod tests {
         let mut params = Params::init(8, DType::F64, &Device::Cpu);
         Generator::new(&tiny_config(), &mut params.tracked()).unwrap();
         for (i, (name, var)) in params.vars().enumerate() {
-            if ["output.", "guidance.out", "end.out"].iter().any(|zero| name.starts_with(zero)) {
+            if ["output.", "guidance.out", "end.out", "metre."].iter().any(|zero| name.starts_with(zero)) {
                 var.set(&(normal(100 + i as u64, var.dims()) * 0.3).unwrap()).unwrap();
             }
         }
@@ -362,7 +387,7 @@ pub(crate) mod tests {
     #[test]
     fn derivatives_in_x_and_t() {
         let (generator, _) = tiny();
-        let (condition, guidance, end) = (normal(1, &[1, 6]), normal(2, &[1, 1]), normal(3, &[1, 1]));
+        let (condition, guidance, end) = (normal(1, &[1, CONDITION]), normal(2, &[1, 1]), normal(3, &[1, 1]));
         // The same condition and context for both samples, so that batches can be compared with singles.
         let cache = cache(&generator, 1);
         let repeated = |b: usize| ContextCache {
@@ -394,7 +419,7 @@ pub(crate) mod tests {
         let (x, t) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]));
         let cache = cache(&generator, 2);
         let (guidance, end) = (normal(5, &[2, 1]), normal(6, &[2, 1]));
-        let y = generator.forward(&x, &t, &normal(3, &[2, 6]), Some(&guidance), Some(&end), &cache).unwrap();
+        let y = generator.forward(&x, &t, &normal(3, &[2, CONDITION]), Some(&guidance), Some(&end), &cache).unwrap();
         crate::nets::tests::every_parameter_learns(&params, &y);
     }
 
@@ -403,7 +428,7 @@ pub(crate) mod tests {
         let (generator, _) = tiny();
         let cached = cache(&generator, 2);
         for seed in 0..3 {
-            let (x, t, c) = (normal(seed, &[2, 4, 3]), normal(seed + 10, &[2, 1]), normal(seed + 20, &[2, 6]));
+            let (x, t, c) = (normal(seed, &[2, 4, 3]), normal(seed + 10, &[2, 1]), normal(seed + 20, &[2, CONDITION]));
             let with_cache = generator.forward(&x, &t, &c, None, Some(&t), &cached).unwrap();
             let afresh = generator.forward(&x, &t, &c, None, Some(&t), &cache(&generator, 2)).unwrap();
             assert_eq!(with_cache.to_vec3::<f64>().unwrap(), afresh.to_vec3::<f64>().unwrap());
@@ -415,7 +440,7 @@ pub(crate) mod tests {
         let (generator, _) = tiny();
         let plain = GeneratorConfig { segments: false, ..tiny_config() };
         let plain = Generator::new(&plain, &mut Params::init(8, DType::F64, &Device::Cpu).tracked()).unwrap();
-        let (x, t, c) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]), normal(3, &[2, 6]));
+        let (x, t, c) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]), normal(3, &[2, CONDITION]));
         let run = |g: &Generator, end: Option<&Tensor>| g.forward(&x, &t, &c, None, end, &cache(g, 2));
         assert!(run(&generator, None).unwrap_err().to_string().contains("needs the time to jump to"));
         assert!(run(&plain, Some(&t)).unwrap_err().to_string().contains("does not read"));
@@ -425,7 +450,7 @@ pub(crate) mod tests {
     #[test]
     fn context_matters_and_absent_frames_do_not() {
         let (generator, _) = tiny();
-        let (x, t, c) = (normal(1, &[1, 4, 3]), normal(2, &[1, 1]), normal(3, &[1, 6]));
+        let (x, t, c) = (normal(1, &[1, 4, 3]), normal(2, &[1, 1]), normal(3, &[1, CONDITION]));
         let run = |latents: &Tensor, present: &Tensor| {
             let cache = generator.encode_context(latents, present, &present.zeros_like().unwrap()).unwrap();
             generator.forward(&x, &t, &c, None, Some(&t), &cache).unwrap()
@@ -438,12 +463,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn every_frame_hears_its_own_metre() {
+        let (generator, _) = tiny();
+        let (x, t, c) = (normal(1, &[2, 4, 3]), normal(2, &[2, 1]), normal(3, &[2, CONDITION]));
+        let run =
+            |condition: &Tensor| generator.forward(&x, &t, condition, None, Some(&t), &cache(&generator, 2)).unwrap();
+        let (before, mut told) = (run(&c), c.to_vec2::<f64>().unwrap());
+        // The third frame of the second sample.
+        told[1][6 + 2 * 2] += 1.0;
+        let after = run(&Tensor::new(told, &Device::Cpu).unwrap());
+        let change = (after - before).unwrap().abs().unwrap().sum(2).unwrap().to_vec2::<f64>().unwrap();
+        assert_eq!(change[0], [0.0; 4]);
+        assert!(change[1][2] > change[1][0].max(change[1][1]).max(change[1][3]), "{change:?}");
+        let short = c.narrow(1, 0, CONDITION - 1).unwrap();
+        assert!(generator.forward(&x, &t, &short, None, Some(&t), &cache(&generator, 2)).is_err());
+    }
+
+    #[test]
     fn the_tangent_ignores_condition_and_context() {
         let (generator, _) = tiny();
         let cache = cache(&generator, 2);
         let still = Dual::constant(&normal(1, &[2, 4, 3]));
         let t = Dual::constant(&normal(2, &[2, 1]));
-        let y = generator.forward(&still, &t, &normal(3, &[2, 6]), None, Some(&normal(5, &[2, 1])), &cache).unwrap();
+        let y = generator
+            .forward(&still, &t, &normal(3, &[2, CONDITION]), None, Some(&normal(5, &[2, 1])), &cache)
+            .unwrap();
         assert_eq!(y.tangent().unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap(), 0.0);
     }
 }

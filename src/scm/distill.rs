@@ -193,11 +193,11 @@ mod tests {
 
     #[test]
     fn tangents_of_a_generator_are_the_slope_of_its_jump() {
-        use crate::nets::generator::tests::{context_inputs, tiny};
+        use crate::nets::generator::tests::{CONDITION, context_inputs, tiny};
         let (generator, _) = tiny();
         let (latents, present, noise) = context_inputs(4, 2);
         let context = generator.encode_context(&latents, &present, &noise).unwrap();
-        let condition = normal(5, &[2, 6]);
+        let condition = normal(5, &[2, CONDITION]);
         let (x, dx_dt) = (normal(1, &[2, 4, 3]), normal(2, &[2, 4, 3]));
         let t = Tensor::new(&[[0.9f64], [1.2]], &Device::Cpu).unwrap();
         // To 0, and to the end of a segment.

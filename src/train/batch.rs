@@ -4,7 +4,10 @@
 use super::data::normal;
 use super::label::Label;
 use super::latents::LatentClip;
+use crate::condition::{BAR, Controls};
 use crate::model::conditioning::{CONTROL_NUMBERS, control_numbers};
+use crate::model::metre::{Beats, Metre};
+use crate::model::spec::FRAMES_PER_LATENT;
 use crate::model::text::{ngrams, typo, words};
 use crate::nets::generator::GeneratorConfig;
 use crate::nets::text::{TextEncoder, Words};
@@ -35,6 +38,10 @@ pub struct Batch {
     texts: Vec<Vec<(Words, f32)>>,
     /// (B, CONTROL_NUMBERS).
     controls: Tensor,
+    /// The metre of every sample that hears one.
+    metres: Vec<Option<Metre>>,
+    /// Numbers that a latent frame is told of it.
+    metre_width: usize,
 }
 
 /// What was before a chunk, and how it is blurred.
@@ -78,13 +85,13 @@ impl Batch {
         let (before, frames, channels) = (config.context_frames, config.chunk_frames, config.latent_channels);
         let (mut x0, mut latents) = (Vec::new(), Vec::new());
         let (mut present, mut share) = (Vec::new(), Vec::new());
-        let (mut texts, mut controls) = (Vec::new(), Vec::new());
+        let (mut texts, mut controls, mut metres) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..size {
             let window = |rng: &mut _| draw_window(clips, (before + frames) * channels, channels, rng);
-            let (clip, sound) = window(rng);
+            let (clip, first, sound) = window(rng);
             let (past, chunk) = sound.split_at(before * channels);
             x0.extend(chunk.iter().map(|x| x.to_f32()));
-            let past = if rng.random_bool(CHANGED) { &window(rng).1[..before * channels] } else { past };
+            let past = if rng.random_bool(CHANGED) { &window(rng).2[..before * channels] } else { past };
             latents.extend(past.iter().map(|x| x.to_f32() / SD as f32));
 
             let absent = match rng.random::<f64>() {
@@ -99,7 +106,9 @@ impl Batch {
                 share.push(if clean { 0.0 } else { rng.random_range(0.0..most) });
             }
             texts.push(draw_texts(&clip.label, rng));
-            controls.extend(control_numbers(&clip.label.draw_controls(rng)));
+            let (told, heard) = draw_told(&clip.label, first + before, rng);
+            controls.extend(control_numbers(&told));
+            metres.push(heard);
         }
         let (whole, side) = ((size, before, channels), (size, before, 1));
         let context = Context {
@@ -113,6 +122,8 @@ impl Batch {
             context,
             texts,
             controls: Tensor::from_vec(controls, (size, CONTROL_NUMBERS), &Device::Cpu)?,
+            metres,
+            metre_width: config.metre_width,
         })
     }
 
@@ -129,11 +140,13 @@ impl Batch {
             },
             texts: self.texts.clone(),
             controls: self.controls.to_device(device)?,
+            metres: self.metres.clone(),
+            metre_width: self.metre_width,
         })
     }
 
-    /// The condition features (B, condition_width), through the text encoder.
-    pub fn condition(&self, encoder: &TextEncoder) -> Result<Tensor> {
+    /// What of the conditions holds for whole chunks, (B, condition_width), through the text encoder.
+    pub fn features(&self, encoder: &TextEncoder) -> Result<Tensor> {
         let most = self.texts.iter().map(Vec::len).max().unwrap_or(1);
         let size = self.texts.len();
         let device = self.controls.device();
@@ -151,18 +164,52 @@ impl Batch {
         let flag = Tensor::ones((size, 1), text.dtype(), device)?;
         Tensor::cat(&[&text, &flag, &self.controls], 1)
     }
+
+    /// The conditions (B, condition_numbers) of the chunks that come `chunks` chunks after the drawn ones, from their
+    /// [features](Batch::features).
+    pub fn in_metre(&self, features: &Tensor, chunks: usize) -> Result<Tensor> {
+        let (size, frames, _) = self.x0.dims3()?;
+        let numbers = frames * self.metre_width;
+        if numbers == 0 {
+            return Ok(features.clone());
+        }
+        let told = self.metres.iter().flat_map(|metre| {
+            let metre = metre.map(|metre| metre.after((chunks * frames) as u64, FRAMES_PER_LATENT));
+            let told = metre.map(|metre| metre.numbers(frames, FRAMES_PER_LATENT));
+            told.into_iter().flatten().chain(std::iter::repeat(0.0)).take(numbers)
+        });
+        let told = Tensor::from_vec(told.collect::<Vec<f32>>(), (size, numbers), &Device::Cpu)?;
+        Tensor::cat(&[features, &told.to_device(features.device())?], 1)
+    }
 }
 
-/// `length` values from a random frame of a random clip.
+/// `length` values from a random frame of a random clip, and which frame it is.
 fn draw_window<'a>(
     clips: &'a [LatentClip],
     length: usize,
     channels: usize,
     rng: &mut impl Rng,
-) -> (&'a LatentClip, &'a [f16]) {
+) -> (&'a LatentClip, usize, &'a [f16]) {
     let clip = &clips[rng.random_range(0..clips.len())];
-    let start = rng.random_range(0..=clip.latents.len().saturating_sub(length) / channels) * channels;
-    (clip, &clip.latents[start..start + length])
+    let frame = rng.random_range(0..=clip.latents.len().saturating_sub(length) / channels);
+    (clip, frame, &clip.latents[frame * channels..frame * channels + length])
+}
+
+/// The controls that are told of a chunk which begins at a latent frame of a clip, and the metre if a tempo is among them: as
+/// in a stream, nobody hears a beat that nobody asked for.
+fn draw_told(label: &Label, frame: usize, rng: &mut impl Rng) -> (Controls, Option<Metre>) {
+    let (told, idle) = (label.draw_controls(rng), label.draw_idle_controls(rng));
+    let metre = match (told.bpm, idle.bpm) {
+        (Some(_), _) => label.metre(frame as u64, FRAMES_PER_LATENT),
+        (None, bpm) => bpm.map(|bpm| Metre { beat: Beats::new(f64::from(rng.random_range(0.0..BAR))), bpm }),
+    };
+    let both = Controls {
+        bpm: told.bpm.or(idle.bpm),
+        density: told.density.or(idle.density),
+        brightness: told.brightness.or(idle.brightness),
+        scale: told.scale.or(idle.scale),
+    };
+    (both, metre)
 }
 
 fn draw_texts(label: &Label, rng: &mut impl Rng) -> Vec<(Words, f32)> {
@@ -176,7 +223,9 @@ fn tokenise(text: &str, rng: &mut impl Rng) -> Words {
 
 #[cfg(test)]
 mod tests {
+    use super::super::label::CONTROL_TOLD;
     use super::*;
+    use crate::model::metre::METRE_NUMBERS;
     use crate::nets::generator::tests::tiny_config;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -238,6 +287,39 @@ mod tests {
         let variance = mean_square(&context.blurred().unwrap());
         assert!((variance - 1.0).abs() < 0.03, "{variance}");
         assert!(mean_square(&(context.blurred().unwrap() - &context.latents).unwrap()) > 0.02);
+    }
+
+    #[test]
+    fn chunks_hear_the_metre_of_their_place() {
+        // Two frames of latents are a beat: 60 / (2 * 8 * 512 / 48000) bpm.
+        let controls = Controls { bpm: Some(351.5625), ..Controls::default() };
+        let label = Label { kinds: vec![(0, 1.0)], controls, beat: Some(0.5), ..Label::default() };
+        let mut clips = clips();
+        clips.iter_mut().for_each(|clip| clip.label = label.clone());
+        let config = GeneratorConfig { metre_width: METRE_NUMBERS, ..tiny_config() };
+        let batch = Batch::draw(&clips, &config, SIZE, &mut ChaCha8Rng::seed_from_u64(3)).unwrap();
+        let chunks = batch.x0.to_vec3::<f32>().unwrap();
+        let nothing = Tensor::zeros((SIZE, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let told = batch.in_metre(&nothing, 0).unwrap().to_vec2::<f32>().unwrap();
+        // Two frames are a beat, so that a chunk of four later everything is the same but for the bar.
+        let later = batch.in_metre(&nothing, 1).unwrap().to_vec2::<f32>().unwrap();
+        let mut heard = 0;
+        for ((chunk, told), later) in chunks.iter().zip(&told).zip(&later) {
+            let frames: Vec<&[f32]> = told[1..].chunks_exact(METRE_NUMBERS).collect();
+            assert_eq!(frames.len(), 4);
+            if told.iter().all(|&x| x == 0.0) {
+                continue;
+            }
+            heard += 1;
+            assert!((told[1] + later[1]).abs() < 1e-3 && (told[5] - later[5]).abs() < 1e-3);
+            for (frame, numbers) in chunk.iter().zip(frames) {
+                // A frame holds its own number.
+                let phase = std::f32::consts::TAU * (0.5 + 0.5 * frame[0]);
+                assert!((numbers[4] - phase.cos()).abs() < 1e-3 && (numbers[5] - phase.sin()).abs() < 1e-3);
+                assert_eq!(numbers[METRE_NUMBERS - 1], 1.0);
+            }
+        }
+        assert!(near(heard, CONTROL_TOLD), "{heard}");
     }
 
     #[test]

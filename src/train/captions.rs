@@ -92,7 +92,7 @@ impl Columns {
         let caption =
             |text: &str| cleaned(text).ok_or_else(|| format!("the caption {text:?} says nothing of the sound"));
         let captions = field(self.caption).map(caption).transpose()?.into_iter().collect();
-        Ok((file.to_owned(), Label { kinds: vec![], captions, controls }))
+        Ok((file.to_owned(), Label { captions, controls, ..Label::default() }))
     }
 }
 

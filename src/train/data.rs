@@ -132,7 +132,7 @@ pub fn synthesise(options: &DataOptions, clips: Range<u64>, done: impl Fn() + Sy
             rng.set_stream(n);
             let kinds = draw_kinds(&options.kinds, &mut rng);
             let clip = corpus::clip_with(&kinds, &Controls::default(), rng.random(), options.seconds);
-            let label = Label { kinds: clip.kinds, captions: vec![], controls: clip.controls };
+            let label = Label { kinds: clip.kinds, captions: vec![], controls: clip.controls, beat: clip.beat };
             let clip = SpectrogramClip::of(&clip.pcm, label, analyser);
             done();
             clip

@@ -70,6 +70,19 @@ pub struct ClipEncoder<'a> {
 }
 
 impl ClipEncoder<'_> {
+    /// Latent frames that are left out at each end of a clip of so many, see [`ClipEncoder::encode`].
+    fn margin(&self, frames: usize) -> usize {
+        self.config.encoder_reach().min(frames.saturating_sub(self.window) / 2)
+    }
+
+    /// What is known of the latents of a clip: their beginning is not the clip's.
+    pub fn label(&self, clip: &SpectrogramClip) -> Label {
+        let per_latent = self.config.frames_per_latent;
+        let margin = self.margin(clip.frames() / per_latent) as u64;
+        let beat = clip.label.metre(margin, per_latent).map(|metre| metre.beat.in_bar() as f32);
+        Label { beat, ..clip.label.clone() }
+    }
+
     /// The clips' raw latents, (frames, channels) each: those that one pass over the whole clip would give.
     ///
     /// Near a clip's ends the encoder sees silence beyond them, which no place in a stream does: those latents are left
@@ -79,7 +92,7 @@ impl ClipEncoder<'_> {
         let reach = self.config.encoder_reach();
         let mut pieces = Vec::new();
         for (clip, frames) in clips.iter().map(|clip| clip.frames() / per_latent).enumerate() {
-            let margin = reach.min(frames.saturating_sub(self.window) / 2);
+            let margin = self.margin(frames);
             let mut start = margin;
             while start < frames - margin {
                 let end = (start + PIECE).min(frames - margin);

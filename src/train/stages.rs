@@ -297,7 +297,8 @@ impl Stage<'_> {
         store.each_shard(|clips| {
             let raw = encoder.encode(&clips)?;
             let standard = raw.iter().map(|raw| statistics.standardise(raw));
-            latents.extend(standard.zip(clips).map(|(latents, clip)| LatentClip { latents, label: clip.label }));
+            latents
+                .extend(standard.zip(&clips).map(|(latents, clip)| LatentClip { latents, label: encoder.label(clip) }));
             Ok::<(), StageError>(())
         })?;
         store.keep_latents(&hash, channels, &latents)?;

@@ -1,6 +1,7 @@
 //! A finished model that a training starts from instead of from nothing.
 
 use super::{StageError, TrainError};
+use crate::model::metre::METRE_NUMBERS;
 use crate::model::spec::{CHUNK_FRAMES, CONTEXT_FRAMES, FRAMES_PER_LATENT};
 use crate::model::{
     DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelError, ModelSpec, TEXT_FILE, fingerprint, weights,
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub struct Start {
     folder: PathBuf,
     spec: ModelSpec,
+    /// The generator in the folder.
+    stored: GeneratorConfig,
     fingerprint: String,
 }
 
@@ -39,10 +42,12 @@ impl Start {
                 format!("its chunk, context and latent frames are {frames:?}: this program trains no such model");
             return Err(refused(folder.join(crate::model::spec::FILE), reason));
         }
-        // The teacher does not read the time to jump to.
-        spec.generator.segments = false;
+        // The teacher does not read the time to jump to, and hears the metre, even if the model was made without.
+        let generator = GeneratorConfig { segments: false, metre_width: METRE_NUMBERS, ..spec.generator.clone() };
+        let stored = std::mem::replace(&mut spec.generator, generator);
         let fingerprint = fingerprint(folder, &[ENCODER_FILE, DECODER_FILE, GENERATOR_FILE, TEXT_FILE])?;
-        Ok(Self { folder: folder.to_owned(), spec, fingerprint })
+        let stored = GeneratorConfig { segments: false, ..stored };
+        Ok(Self { folder: folder.to_owned(), spec, stored, fingerprint })
     }
 
     /// Its specification, as a teacher's.
@@ -87,9 +92,9 @@ impl Start {
     /// Its weights for a teacher, "generator." and "text.": without those that read the time to jump to, and deaf to the
     /// guidance scale, as a diffusion model is.
     pub fn teacher(&self) -> Result<HashMap<String, Tensor>, StageError> {
-        let config = &self.spec.generator;
-        let mut tensors = self
-            .part(GENERATOR_FILE, |params| Generator::new(config, &mut params.detached().at("generator")).map(drop))?;
+        let mut tensors = self.part(GENERATOR_FILE, |params| {
+            Generator::new(&self.stored, &mut params.detached().at("generator")).map(drop)
+        })?;
         tensors.retain(|name, _| !name.starts_with("generator.end."));
         for (name, tensor) in &mut tensors {
             if name.starts_with("generator.guidance.out.") {

@@ -113,8 +113,9 @@ impl StudentObjective {
         let (guidance, z, t) = (here(&batch.guidance)?, here(&batch.z)?, here(&batch.times.t)?);
         let end = batch.times.end.as_ref().map(here).transpose()?;
         let before = batch.times.before.as_ref().map(here).transpose()?;
-        let condition = chunks.condition(&self.text)?;
-        let (x0, context) = self.roll_out(&chunks, &condition, &guidance, &batch.roll_out)?;
+        let features = chunks.features(&self.text)?;
+        let (x0, context) = self.roll_out(&chunks, &features, &guidance, &batch.roll_out)?;
+        let condition = chunks.in_metre(&features, batch.roll_out.len().saturating_sub(1))?;
 
         let x = noised(&x0, &z, &t)?;
         let blurred = context.blurred()?;
@@ -159,7 +160,7 @@ impl StudentObjective {
     fn roll_out(
         &self,
         chunks: &Batch,
-        condition: &Tensor,
+        features: &Tensor,
         guidance: &Tensor,
         noises: &[Vec<Tensor>],
     ) -> Result<(Tensor, Context)> {
@@ -172,6 +173,7 @@ impl StudentObjective {
             // As in a stream: the context as it is.
             let share = context.share.zeros_like()?;
             let cache = self.still.encode_context(&context.latents, &context.present, &share)?;
+            let condition = &chunks.in_metre(features, i)?;
             let toward =
                 |end| Conditioned { generator: &self.still, condition, guidance: Some(guidance), end, context: &cache };
             x0 = few_step_sample(self.options.method.sampler(), self.options.t_mid, toward, &noises)?;

@@ -60,7 +60,8 @@ impl TeacherObjective {
         let TeacherBatch { chunks, keep, t, z } = batch;
         let chunks = chunks.to_device(&self.device)?;
         let (t, z) = (t.to_device(&self.device)?, z.to_device(&self.device)?);
-        let condition = chunks.condition(&self.text)?.broadcast_mul(&keep.to_device(&self.device)?)?;
+        let condition =
+            chunks.in_metre(&chunks.features(&self.text)?, 0)?.broadcast_mul(&keep.to_device(&self.device)?)?;
         let Context { present, share, .. } = &chunks.context;
         let context = self.generator.encode_context(&chunks.context.blurred()?, present, share)?;
         let generator = &self.generator;
