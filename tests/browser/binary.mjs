@@ -6,15 +6,17 @@ import { fileURLToPath } from "node:url";
 const DEADLINE_MS = 60_000;
 
 /**
- * Starts `twostep serve` on a free port, or takes the server at TWOSTEP_URL where no other settings are asked for.
+ * Starts `twostep serve`, or takes the server at TWOSTEP_URL where no other settings are asked for.
  * @param {Record<string, string>} [settings] variables of its environment
- * @returns {Promise<{url: string, stop: () => Promise<void>}>}
+ * @param {string} [listen] where; default: on a free port
+ * @returns {Promise<{url: string, stop: () => Promise<void>, kill: () => Promise<void>}>}
  */
-export async function startServer(settings) {
-  if (process.env.TWOSTEP_URL && !settings) return { url: process.env.TWOSTEP_URL, stop: async () => {} };
+export async function startServer(settings, listen = "127.0.0.1:0") {
+  const not = async () => {};
+  if (process.env.TWOSTEP_URL && !settings) return { url: process.env.TWOSTEP_URL, stop: not, kill: not };
   const root = fileURLToPath(new URL("../..", import.meta.url));
   const binary = process.env.TWOSTEP_BIN || `${root}/target/release/twostep`;
-  const child = spawn(binary, ["serve", "--listen", "127.0.0.1:0"], {
+  const child = spawn(binary, ["serve", "--listen", listen], {
     cwd: root,
     env: { ...process.env, ...settings },
     stdio: ["ignore", "pipe", "pipe"],
@@ -36,9 +38,9 @@ export async function startServer(settings) {
     child.once("error", (error) => fail(error.message));
     child.once("exit", (code) => fail(`ended with ${code}`));
   });
-  const stop = async () => {
-    child.kill("SIGTERM");
+  const end = async (signal) => {
+    child.kill(signal);
     await gone;
   };
-  return { url, stop };
+  return { url, stop: () => end("SIGTERM"), kill: () => end("SIGKILL") };
 }

@@ -25,6 +25,69 @@ export function launch() {
 }
 
 /**
+ * A page as a test sees it, whatever the browser.
+ * @typedef {object} Tab
+ * @property {(url: string) => Promise<void>} goto
+ * @property {(script: string) => Promise<void>} preload runs before any script of a page
+ * @property {(expression: string) => Promise<any>} evaluate an expression of the page, as JSON
+ * @property {(selector: string) => Promise<void>} click
+ * @property {(text: string) => Promise<void>} type into whatever has the focus; `\uE007` is Enter
+ * @property {(size: {width: number, height: number}) => Promise<void>} resize
+ * @property {() => Promise<Buffer>} picture as PNG
+ * @property {() => Promise<void>} close
+ * @property {string[]} complaints errors that the page logged or threw
+ */
+
+/** @implements {Tab} */
+export class ChromiumTab {
+  #browser;
+  #page;
+  complaints;
+
+  static async open() {
+    const tab = new ChromiumTab();
+    tab.#browser = await launch();
+    ({ page: tab.#page, complaints: tab.complaints } = await openPage(tab.#browser));
+    return tab;
+  }
+
+  async goto(url) {
+    await this.#page.goto(url);
+  }
+
+  async preload(script) {
+    await this.#page.addInitScript(script);
+  }
+
+  evaluate(expression) {
+    return this.#page.evaluate(expression);
+  }
+
+  async click(selector) {
+    await this.#page.locator(selector).click();
+  }
+
+  async type(text) {
+    for (const key of text) {
+      if (key === "\uE007") await this.#page.keyboard.press("Enter");
+      else await this.#page.keyboard.type(key);
+    }
+  }
+
+  async resize(size) {
+    await this.#page.setViewportSize(size);
+  }
+
+  picture() {
+    return this.#page.screenshot();
+  }
+
+  async close() {
+    await this.#browser.close();
+  }
+}
+
+/**
  * @param {import("playwright-core").Browser} browser
  * @param {import("playwright-core").BrowserContextOptions} [options]
  */

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { WebSocket } from "ws";
 
 const DEADLINE_MS = 120_000;
+const ANSWER_MS = 60_000;
 const SOUND = process.env.PULSEAUDIO || "/usr/bin/pulseaudio";
 const PLACES = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
 const PREFERENCES = {
@@ -34,8 +35,16 @@ export async function firefoxPath() {
 /** Whether there is what gives it a sound device. */
 export const hasSound = () => exists(SOUND);
 
-/** One page in a Firefox with nothing in its profile. */
-export class Firefox {
+/** A command that Firefox did not answer. */
+export class UnansweredError extends Error {
+  name = "UnansweredError";
+}
+
+/**
+ * One page in a Firefox with nothing in its profile.
+ * @implements {import("./chromium.mjs").Tab}
+ */
+export class FirefoxTab {
   #child;
   #sound;
   #profile;
@@ -47,8 +56,8 @@ export class Firefox {
   complaints = [];
 
   /** @param {string} path of the program */
-  static async launch(path) {
-    const firefox = new Firefox();
+  static async open(path) {
+    const firefox = new FirefoxTab();
     firefox.#profile = await mkdtemp(join(tmpdir(), "twostep-firefox-"));
     const lines = Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});\n`);
     await writeFile(join(firefox.#profile, "user.js"), lines.join(""));
@@ -114,13 +123,27 @@ export class Firefox {
     const id = ++this.#commands;
     this.#socket.send(JSON.stringify({ id, method, params }));
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${method} was not answered in time: ${JSON.stringify(params).slice(0, 200)}`)), DEADLINE_MS);
+      const timer = setTimeout(() => reject(new UnansweredError(`${method}: ${JSON.stringify(params).slice(0, 200)}`)), ANSWER_MS);
       const done = (settle) => (value) => {
         clearTimeout(timer);
         settle(value);
       };
       this.#waiting.set(id, { resolve: done(resolve), reject: done(reject) });
     });
+  }
+
+  async preload(script) {
+    const functionDeclaration = `() => { ${script} }`;
+    await this.#ask("script.addPreloadScript", { functionDeclaration, contexts: [this.#context] });
+  }
+
+  async resize(viewport) {
+    await this.#ask("browsingContext.setViewport", { context: this.#context, viewport });
+  }
+
+  async picture() {
+    const { data } = await this.#ask("browsingContext.captureScreenshot", { context: this.#context });
+    return Buffer.from(data, "base64");
   }
 
   async goto(url) {
@@ -140,17 +163,6 @@ export class Firefox {
     });
     if (type !== "success") throw new Error(exceptionDetails.text);
     return result.type === "string" ? JSON.parse(result.value) : undefined;
-  }
-
-  /** Waits until an expression of the page is true; its value. */
-  async until(expression, deadlineMs = DEADLINE_MS) {
-    const end = Date.now() + deadlineMs;
-    for (;;) {
-      const value = await this.evaluate(expression);
-      if (value) return value;
-      if (Date.now() > end) throw new Error(`not in time: ${expression}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
   }
 
   /** Clicks the middle of an element, as a mouse does. */
