@@ -154,6 +154,10 @@ class Generator(nn.Module):
         self.position = nn.Parameter(w.get("position"))
         self.condition = w.linear("condition", bias=False)
         self.lasting = config["condition_width"]
+        deep = config.get("condition_hidden")
+        self.interplay = (
+            nn.Sequential(w.at("interplay").linear("hidden"), nn.SiLU(), w.at("interplay").linear("out", bias=False)) if deep else None
+        )
         self.metre = w.linear("metre", bias=False) if config.get("metre_width") else None
         self.time, self.guidance = ScalarEmbedding(w.at("time")), ScalarEmbedding(w.at("guidance"))
         self.end = ScalarEmbedding(w.at("end")) if config.get("segments") else None
@@ -175,7 +179,10 @@ class Generator(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, condition: Tensor, guidance: Tensor | None, end: Tensor | None, *cache: Tensor
     ) -> Tensor:
-        embedding = self.time(t) + self.condition(condition[:, : self.lasting])
+        lasting = condition[:, : self.lasting]
+        embedding = self.time(t) + self.condition(lasting)
+        if self.interplay is not None:
+            embedding = embedding + self.interplay(lasting)
         if guidance is not None:
             embedding = embedding + self.guidance(guidance)
         if end is not None:

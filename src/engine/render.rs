@@ -9,8 +9,11 @@
 //! Latents are rounded to 16 bits as they are sampled. That is far below what can be heard, and it makes the state of a
 //! stream small enough to be handed to its listener ([`super::checkpoint`]) without losing a bit.
 
+use super::noise::frame_noise;
+use super::stream_state::Saved;
+pub use super::stream_state::StreamState;
 use super::{Chunk, Due, Grid, RenderError, Renderer};
-use crate::audio::{HOP, Vocoder, VocoderMemory, columns};
+use crate::audio::{HOP, Vocoder};
 use crate::condition::Condition;
 use crate::model::metre::{Beats, Metre};
 use crate::model::{ChunkInputs, Model};
@@ -19,10 +22,7 @@ use crate::ops::{as_part, in_pool, map_each};
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Tensor};
 use half::f16;
-use rand::{RngCore, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,46 +31,10 @@ pub struct ModelRenderer {
     model: Arc<Model>,
 }
 
-/// Everything that a stream's next chunk depends on, but for its condition.
-#[derive(Clone)]
-pub struct StreamState {
-    seed: u64,
-    vocoder_seed: u64,
-    /// Latent frames decoded so far.
-    frame: u64,
-    /// Where in its metre the next of them begins, and what each of those ahead takes: nothing while nobody asks for a tempo.
-    beat: Beats,
-    beats_a_frame: Beats,
-    /// The last of them, (context_frames or fewer, C); and how many of them, at the end, the next chunk is to know of.
-    past: VecDeque<f32>,
-    present: usize,
-    /// Latents sampled but not decoded, (frames, C).
-    ahead: VecDeque<f32>,
-    decoder: Option<DecoderState>,
-    vocoder: Vocoder,
-    /// What the vocoder cannot find out again from the latents, as it was one latent frame ago.
-    memory: VocoderMemory,
-    /// Display columns whose samples the vocoder still holds back.
-    columns: VecDeque<u8>,
-}
-
 /// What the decoder gave one stream: spectrogram frames, and its state behind them.
 struct Decoded {
     spectrogram: Vec<f32>,
     state: DecoderState,
-}
-
-/// A [`StreamState`] without all that follows from it.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    seed: u64,
-    vocoder_seed: u64,
-    frame: u64,
-    beat: Beats,
-    present: usize,
-    /// 16-bit floats, little-endian.
-    past: Vec<u8>,
-    memory: VocoderMemory,
 }
 
 /// A condition after the text encoder.
@@ -222,44 +186,6 @@ impl ModelRenderer {
     }
 }
 
-impl StreamState {
-    fn at_start(seed: u64) -> Self {
-        let vocoder = Vocoder::new(seed);
-        Self {
-            seed,
-            vocoder_seed: seed,
-            frame: 0,
-            beat: Beats::default(),
-            beats_a_frame: Beats::default(),
-            past: VecDeque::new(),
-            present: 0,
-            ahead: VecDeque::new(),
-            decoder: None,
-            memory: vocoder.memory(),
-            vocoder,
-            columns: VecDeque::new(),
-        }
-    }
-
-    /// Takes in the spectrogram of the next latents, which leave `ahead`.
-    fn vocode(&mut self, spectrogram: &[f32], frames: usize, channels: usize, context: usize) -> Chunk {
-        let last = spectrogram.len() - spectrogram.len() / frames;
-        let mut pcm = self.vocoder.step(&spectrogram[..last]);
-        self.memory = self.vocoder.memory();
-        pcm.extend(&self.vocoder.step(&spectrogram[last..]));
-        pcm.round_off();
-        self.columns.extend(columns(spectrogram));
-        let rows = self.columns.len().min(pcm.len() / HOP * crate::audio::COLUMN_ROWS);
-        self.past.extend(self.ahead.drain(..frames * channels));
-        let kept = self.past.len().min(context * channels);
-        self.past.drain(..self.past.len() - kept);
-        self.present = (self.present + frames).min(context);
-        self.frame += frames as u64;
-        self.beat = self.beat.after(frames as u64, self.beats_a_frame);
-        Chunk { pcm, columns: self.columns.drain(..rows).collect() }
-    }
-}
-
 impl Renderer for ModelRenderer {
     type Stream = StreamState;
     type Prepared = PreparedCondition;
@@ -361,62 +287,21 @@ impl Renderer for ModelRenderer {
     }
 
     fn save(&self, stream: &StreamState) -> Vec<u8> {
-        let saved = Saved {
-            seed: stream.seed,
-            vocoder_seed: stream.vocoder_seed,
-            frame: stream.frame,
-            beat: stream.beat,
-            present: stream.present,
-            past: stream.past.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-            memory: stream.memory.clone(),
-        };
-        // A struct of numbers cannot fail to be written to memory.
-        postcard::to_stdvec(&saved).unwrap_or_default()
+        stream.saved()
     }
 
     fn restore(&self, state: &[u8]) -> Result<StreamState, RenderError> {
-        let misfit = |reason: &str| RenderError::State(reason.into());
-        let saved: Saved = postcard::from_bytes(state).map_err(|error| RenderError::State(error.to_string()))?;
-        let (spec, mut stream) = (self.model.spec(), StreamState::at_start(saved.vocoder_seed));
-        (stream.seed, stream.frame, stream.beat) = (saved.seed, saved.frame, saved.beat);
-        stream.present = saved.present;
-        let context = spec.generator.context_frames;
-        let kept = usize::try_from(saved.frame).unwrap_or(usize::MAX).min(context);
-        if saved.past.len() != 2 * kept * spec.generator.latent_channels || saved.present > kept {
-            return Err(misfit("its latents are of another shape"));
-        }
-        stream.past = saved.past.chunks_exact(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32()).collect();
-        if kept == 0 {
+        let spec = self.model.spec();
+        let saved = Saved::read(state)?;
+        let mut stream = saved.stream(spec.generator.context_frames, spec.generator.latent_channels)?;
+        if stream.past.is_empty() {
             return Ok(stream);
         }
         let (decoder, spectrogram) = self.recall(&stream.past)?;
         stream.decoder = Some(decoder);
-        let since = spec.codec.frames_per_latent;
-        let vocoder = Vocoder::recall(saved.vocoder_seed, &saved.memory, since, &spectrogram);
-        stream.vocoder = vocoder.ok_or_else(|| misfit("its vocoder does not stand one latent frame before it"))?;
-        let waiting = Vocoder::delay_samples() / HOP * crate::audio::COLUMN_ROWS;
-        let shown = columns(&spectrogram);
-        stream.columns = shown[shown.len().saturating_sub(waiting)..].iter().copied().collect();
-        stream.memory = saved.memory;
+        stream.recall(saved.memory, spec.codec.frames_per_latent, &spectrogram)?;
         Ok(stream)
     }
-}
-
-/// Normal numbers of one latent frame and step.
-pub(crate) fn frame_noise(seed: u64, step: u64, frame: u64, channels: usize, std: f64) -> impl Iterator<Item = f32> {
-    let pairs = channels.div_ceil(2);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(step);
-    rng.set_word_pos(u128::from(frame) * 2 * pairs as u128);
-    (0..pairs)
-        .flat_map(move |_| {
-            // Box-Muller: always two words a pair, which is what makes the numbers addressable.
-            let unit = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;
-            let (radius, angle) =
-                ((-2.0 * unit(rng.next_u32()).ln()).sqrt(), std::f64::consts::TAU * unit(rng.next_u32()));
-            [(std * radius * angle.cos()) as f32, (std * radius * angle.sin()) as f32]
-        })
-        .take(channels)
 }
 
 #[cfg(test)]
@@ -579,17 +464,5 @@ mod tests {
         assert_eq!(stream.beat, counted);
         play(Some(150.0), &mut stream, &[7]);
         assert_eq!(stream.beat, counted.after(7, Beats::of_frame(150.0, 8)), "another tempo goes on from there");
-    }
-
-    #[test]
-    fn noise_is_addressed_by_frame() {
-        let at = |frame| frame_noise(9, 0, frame, 6, 0.5).collect::<Vec<_>>();
-        assert_eq!(at(5), at(5));
-        assert!(at(5) != at(6) && at(5)[0] != at(6)[0]);
-        let other_step: Vec<f32> = frame_noise(9, 1, 5, 6, 0.5).collect();
-        assert_ne!(at(5), other_step);
-        let many: Vec<f32> = (0..4000).flat_map(|frame| frame_noise(9, 0, frame, 5, 0.5)).collect();
-        let variance = many.iter().map(|x| x * x).sum::<f32>() / many.len() as f32;
-        assert!((variance - 0.25).abs() < 0.01, "{variance}");
     }
 }

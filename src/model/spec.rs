@@ -178,6 +178,7 @@ impl ModelSpec {
                 chunk_frames: CHUNK_FRAMES,
                 context_frames: CONTEXT_FRAMES,
                 condition_width: super::conditioning::condition_width(sizes.width),
+                condition_hidden: 2 * sizes.width,
                 metre_width: METRE_NUMBERS,
                 width: sizes.width,
                 heads: 4,

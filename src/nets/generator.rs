@@ -25,6 +25,10 @@ pub struct GeneratorConfig {
     pub context_frames: usize,
     /// Numbers of a condition that hold for the whole chunk, see [`crate::model::conditioning`].
     pub condition_width: usize,
+    /// Width of the layer in which the parts of a condition meet, such as the words and the density that these words give
+    /// another meaning; 0 for a generator in which they only add up.
+    #[serde(default)]
+    pub condition_hidden: usize,
     /// Numbers that every latent frame is told of the metre, see [`crate::model::metre`]; 0 for a generator that hears none.
     #[serde(default)]
     pub metre_width: usize,
@@ -59,6 +63,7 @@ pub struct Generator {
     input: Linear,
     position: Tensor,
     condition: Linear,
+    interplay: Option<(Linear, Linear)>,
     metre: Option<Linear>,
     time: ScalarEmbedding,
     guidance: ScalarEmbedding,
@@ -94,7 +99,15 @@ impl Generator {
             input: Linear::new(&mut scope.at("input"), c.latent_channels, c.width, 1.0)?,
             position: scope.get("position", (c.chunk_frames, c.width), Init::Normal(0.3))?,
             condition: Linear::without_bias(&mut scope.at("condition"), c.condition_width, c.width, 1.0)?,
-            // Zero at first: a network that has learnt without it can begin to hear it.
+            // Zero at first, as the metre: a network that has learnt without can begin to use it.
+            interplay: (c.condition_hidden > 0)
+                .then(|| {
+                    let mut scope = scope.at("interplay");
+                    let hidden = Linear::new(&mut scope.at("hidden"), c.condition_width, c.condition_hidden, 1.0)?;
+                    let out = Linear::without_bias(&mut scope.at("out"), c.condition_hidden, c.width, 0.0)?;
+                    Ok::<_, candle_core::Error>((hidden, out))
+                })
+                .transpose()?,
             metre: (c.metre_width > 0)
                 .then(|| Linear::without_bias(&mut scope.at("metre"), c.metre_width, c.width, 0.0))
                 .transpose()?,
@@ -153,7 +166,11 @@ impl Generator {
         let width = self.config.width;
         let condition = condition.to_dtype(self.dtype)?;
         let lasting = condition.narrow(1, 0, self.config.condition_width)?.contiguous()?;
-        let mut embedding = self.time.forward(t)?.add(&A::constant(&self.condition.forward(&lasting)?))?;
+        let mut asked = self.condition.forward(&lasting)?;
+        if let Some((hidden, out)) = &self.interplay {
+            asked = out.forward_add(&hidden.forward_silu(&lasting)?, &asked)?;
+        }
+        let mut embedding = self.time.forward(t)?.add(&A::constant(&asked))?;
         if let Some(guidance) = guidance {
             embedding = embedding.add(&A::constant(&self.guidance.forward(guidance)?))?;
         }
@@ -349,6 +366,7 @@ pub(crate) mod tests {
             chunk_frames: 4,
             context_frames: 5,
             condition_width: 6,
+            condition_hidden: 5,
             metre_width: 2,
             width: 8,
             heads: 2,
@@ -363,7 +381,10 @@ pub(crate) mod tests {
         let mut params = Params::init(8, DType::F64, &Device::Cpu);
         Generator::new(&tiny_config(), &mut params.tracked()).unwrap();
         for (i, (name, var)) in params.vars().enumerate() {
-            if ["output.", "guidance.out", "end.out", "metre."].iter().any(|zero| name.starts_with(zero)) {
+            if ["output.", "guidance.out", "end.out", "interplay.out", "metre."]
+                .iter()
+                .any(|zero| name.starts_with(zero))
+            {
                 var.set(&(normal(100 + i as u64, var.dims()) * 0.3).unwrap()).unwrap();
             }
         }

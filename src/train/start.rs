@@ -42,8 +42,13 @@ impl Start {
                 format!("its chunk, context and latent frames are {frames:?}: this program trains no such model");
             return Err(refused(folder.join(crate::model::spec::FILE), reason));
         }
-        // The teacher does not read the time to jump to, and hears the metre, even if the model was made without.
-        let generator = GeneratorConfig { segments: false, metre_width: METRE_NUMBERS, ..spec.generator.clone() };
+        // The teacher does not read the time to jump to. It gets the layers that the model was made without.
+        let generator = GeneratorConfig {
+            segments: false,
+            metre_width: METRE_NUMBERS,
+            condition_hidden: 2 * spec.generator.width,
+            ..spec.generator.clone()
+        };
         let stored = std::mem::replace(&mut spec.generator, generator);
         let fingerprint = fingerprint(folder, &[ENCODER_FILE, DECODER_FILE, GENERATOR_FILE, TEXT_FILE])?;
         let stored = GeneratorConfig { segments: false, ..stored };

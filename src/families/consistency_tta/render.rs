@@ -17,7 +17,7 @@ use super::folder::{FILES, licence};
 use super::unet::Context;
 use crate::audio::{Analyser, COLUMN_ROWS, HOP, Resampler, SAMPLE_RATE, Stereo, columns};
 use crate::condition::Condition;
-use crate::engine::render::frame_noise;
+use crate::engine::noise::frame_noise;
 use crate::engine::{
     Chunk, ControlInfo, ControlRange, ControlValue, Due, Grid, ModelInfo, PromptCheck, RenderError, Renderer,
 };
