@@ -52,7 +52,7 @@ impl Default for EngineConfig {
             max_renders: 2,
             max_batch: 256,
             lead_seconds: 2.0,
-            guard: Duration::from_millis(100),
+            guard: Duration::from_millis(200),
             speed: 1.1,
             degrade: true,
             stall: Duration::from_secs(5),
