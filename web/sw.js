@@ -8,6 +8,7 @@ const SHELL = [
   "./",
   "app.js",
   "colormap.js",
+  "connection.js",
   "controls.css",
   "controls.js",
   "deck.css",
@@ -17,6 +18,7 @@ const SHELL = [
   "icon-192.png",
   "icon.svg",
   "knob.js",
+  "link.js",
   "manifest.webmanifest",
   "midi-panel.js",
   "midi.js",
@@ -27,6 +29,7 @@ const SHELL = [
   "performance.js",
   "performer.js",
   "phone.css",
+  "player-node.js",
   "player-worklet.js",
   "player.js",
   "prompts.js",
@@ -41,9 +44,11 @@ const SHELL = [
   "spectrogram.js",
   "storage.js",
   "style.css",
+  "support.js",
   "timeline.js",
   "toasts.js",
   "twostep.js",
+  "wishes.js",
 ].map((path) => new URL(path, self.registration.scope).href);
 
 self.addEventListener("install", (event) => {

@@ -9,91 +9,31 @@
  * button.onclick = () => twostep.play();
  * ```
  *
- * It needs the files beside it: `protocol.js`, `performance.js`, `socket-worker.js`, `player-worklet.js`,
- * `fallback-player.js`, `performer.js` and `player.js`, served from the page's own origin, as workers must be.
+ * It needs the files beside it: `connection.js`, `fallback-player.js`, `link.js`, `performance.js`, `performer.js`,
+ * `player.js`, `player-node.js`, `player-worklet.js`, `protocol.js`, `socket-worker.js`, `support.js` and `wishes.js`, served
+ * from the page's own origin, as workers must be.
  *
  * A connection that is lost, or a server that is about to restart, is no reason to stop: the stream goes on over another
  * connection, at the next sample, while what is held plays on.
  */
 
-import { closeWords } from "./protocol.js";
-import { fallbackPlayer } from "./fallback-player.js";
+import { Link } from "./link.js";
 import { Performance } from "./performance.js";
+import { playerNode } from "./player-node.js";
+import { UnavailableError, compromise, missing } from "./support.js";
+import { Wishes } from "./wishes.js";
 
-/** How long a lost connection is tried again, and how long between two tries: 0, then doubled from 0.25 s on. */
-const RESUME_SECONDS = 60;
-const RETRY_MS = 250;
-const RETRY_MAX_MS = 4000;
-/** Wishes of which it is told when they are heard. */
-const HEARD_KINDS = ["prompts", "config", "reset"];
-/** Closes after which going on elsewhere is of no use: done, not our protocol, refused, too big. */
-const FINAL_CODES = [1000, 1002, 1003, 1007, 1009];
+export { UnavailableError };
 
 /**
- * @typedef {object} Prompt
- * @property {string} text
- * @property {number} weight relative to the others, not negative
+ * @typedef {import("./types.js").Prompt} Prompt
+ * @typedef {import("./types.js").Config} Config
+ * @typedef {import("./types.js").Control} Control
+ * @typedef {import("./types.js").Format} Format
+ * @typedef {import("./types.js").Created} Created
+ * @typedef {import("./types.js").Stats} Stats
+ * @typedef {import("./types.js").Columns} Columns
  */
-
-/**
- * Settings by name; `null` returns one to its default.
- * @typedef {Record<string, number | string | null>} Config
- */
-
-/**
- * One control of a model: either `min` and `max`, or `values`.
- * @typedef {object} Control
- * @property {string} name field of {@link Config}
- * @property {number} [min]
- * @property {number} [max]
- * @property {(number | string)[]} [values]
- * @property {number | string | null} default in force when none is set; `null` leaves the choice to the model
- */
-
-/**
- * The terms of a session, detail of `created`.
- * @typedef {object} Created
- * @property {string} session_id
- * @property {string} model
- * @property {number} sample_rate
- * @property {number} chunk_samples the most that is made at once
- * @property {number} grid_samples the grid on which controls take effect
- * @property {number} first_sample 0, or where a resumed session goes on
- * @property {number} lead_samples sent ahead of what was heard
- * @property {number} spectrogram_rows rows of a column
- * @property {number} seed in force
- * @property {Control[]} controls what this model obeys
- * @property {{prompts: number, prompt_chars: number, message_bytes: number, idle_seconds: number}} limits
- */
-
-/**
- * How playing stands, detail of `stats`, ten times a second.
- * @typedef {object} Stats
- * @property {"stopped" | "paused" | "waiting" | "playing"} state
- * @property {number} played index of the next sample to be played
- * @property {number} buffered samples held and not yet played
- * @property {number} underruns
- * @property {number} lost samples that came too late or did not fit
- * @property {number} rms level of what was played since the last stats; full scale is 1
- * @property {number} lead seconds held and not yet played
- */
-
-/**
- * Spectrogram columns, detail of `columns`. They come ahead of being heard.
- * @typedef {object} Columns
- * @property {number} firstSample
- * @property {number} samples they stand for
- * @property {number} flags
- * @property {ArrayBuffer} bytes column by column, lowest frequency first, 0 silent to 255 loud
- */
-
-/** Some browsers have the node everywhere, but a context with worklets only on secure pages. */
-const hasWorklet = () => typeof AudioWorkletNode !== "undefined" && "audioWorklet" in AudioContext.prototype;
-
-/** Something the browser or the server does not offer; `message` is fit to be shown. */
-export class UnavailableError extends Error {
-  name = "UnavailableError";
-}
 
 /**
  * One listener. Events, all of them `CustomEvent`s:
@@ -117,41 +57,26 @@ export class UnavailableError extends Error {
  * | `closed` | `{code, reason, message}`; `play()` begins a new session |
  */
 export class Twostep extends EventTarget {
-  #url;
   #options;
+  #link;
   #context = null;
   #node = null;
-  #worker = null;
   #opening = null;
-  #abort = null;
   #prompts = [];
   #config = {};
   #state = "idle";
   #events = 0;
-  #pending = new Map();
-  #upcoming = [];
+  #wishes = new Wishes();
   #playedAt = null;
   #stats = null;
   #asked = null;
-  #lastError = null;
-  /** Where the stream stood, signed by the server; what a session can be resumed with. */
-  #token = null;
-  /** Fetches what a connection needs to be let in, where anything is needed. */
-  #authorize;
-  /** The attempt to go on elsewhere, if one is under way: `{since, attempt, timer}`. */
-  #resuming = null;
-  /** The connection that is opened while the old one still sounds. */
-  #successor = null;
   #performance = null;
-
-  /** @type {Created | null} the session's terms, while there is one */
-  session = null;
 
   /**
    * @param {object} [options]
    * @param {string | URL} [options.url] of the server's stream; default: `v1/stream` beside this file
    * @param {string} [options.model] default: the server's
-   * @param {"pcm_s16le" | "pcm_f32le"} [options.format]
+   * @param {Format} [options.format] default: `pcm_s16le`
    * @param {boolean} [options.spectrogram] whether `columns` are wanted
    * @param {() => Promise<string>} [options.token] fetches a token from `POST /v1/tokens`, by way of a server of yours that
    *   has the API key; called before each connection, because a token is good once
@@ -159,10 +84,12 @@ export class Twostep extends EventTarget {
   constructor(options = {}) {
     const { url = new URL("v1/stream", import.meta.url), model, format = "pcm_s16le", spectrogram = true, token } = options;
     super();
-    this.#authorize = token;
-    this.#url = new URL(url, import.meta.url);
-    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    const stream = new URL(url, import.meta.url);
+    stream.protocol = stream.protocol.replace("http", "ws");
     this.#options = { model, format, spectrogram };
+    const first = (resume_token) => this.#first(resume_token);
+    const terms = { url: stream, authorize: token, first, state: () => this.#state };
+    this.#link = new Link(terms, (type, detail) => this.#hear(type, detail));
   }
 
   /**
@@ -170,13 +97,7 @@ export class Twostep extends EventTarget {
    * @returns {string | null}
    */
   static missing() {
-    if (typeof WebSocket === "undefined") return "This browser has no WebSocket, so no sound can reach it.";
-    if (typeof Worker === "undefined") return "This browser has no Web Workers, which carry the sound.";
-    if (typeof AudioContext === "undefined") return "This browser has no Web Audio, so it cannot play the stream.";
-    if (!hasWorklet() && typeof ScriptProcessorNode === "undefined") {
-      return "This browser has no way to play live sound. Please update it.";
-    }
-    return null;
+    return missing();
   }
 
   /**
@@ -185,11 +106,15 @@ export class Twostep extends EventTarget {
    * @returns {string | null}
    */
   static compromise() {
-    if (hasWorklet()) return null;
-    const why = globalThis.isSecureContext
-      ? "This browser has no AudioWorklet: an update gives it one."
-      : "Browsers give the better player only to secure pages: open this one over https, or on the server's own machine as http://localhost.";
-    return `The simpler player is at work; it may stutter while the page is busy. ${why}`;
+    return compromise();
+  }
+
+  /**
+   * The session's terms, while there is one.
+   * @returns {Created | null}
+   */
+  get session() {
+    return this.#link.session;
   }
 
   /** What the listener does: `idle` is without a session. */
@@ -232,8 +157,8 @@ export class Twostep extends EventTarget {
    * @throws {UnavailableError}
    */
   async play() {
-    const missing = Twostep.missing();
-    if (missing) throw new UnavailableError(missing);
+    const lack = missing();
+    if (lack) throw new UnavailableError(lack);
     this.#asked = performance.now();
     this.#context ??= new AudioContext({ latencyHint: "playback" });
     // Not awaited: a browser that waits for a gesture would never answer.
@@ -255,8 +180,7 @@ export class Twostep extends EventTarget {
   /** Fades out and forgets the context: `play` begins afresh. */
   stop() {
     this.#transport("STOP", "stop", "stopped");
-    // A token from before leads into a past that is over.
-    this.#token = null;
+    this.#link.forget();
   }
 
   /** Forgets the context while it plays on. */
@@ -303,27 +227,14 @@ export class Twostep extends EventTarget {
 
   /** Ends the session, not the listener: `play` begins a new one. */
   close() {
-    this.#forget();
-    this.#worker?.postMessage({ type: "close" });
-  }
-
-  /** Gives up what could be resumed. */
-  #forget() {
-    clearTimeout(this.#resuming?.timer);
-    this.#successor?.terminate();
-    this.#token = this.#resuming = this.#successor = null;
+    this.#link.close();
   }
 
   async #open() {
     this.#become("connecting");
     try {
       this.#node ??= await this.#makeNode();
-      const known = this.#token !== null;
-      await this.#connect().catch((error) => {
-        // A token that is too old leads nowhere: begin anew.
-        if (!known || this.#token) throw error;
-        return this.#connect();
-      });
+      await this.#link.open();
     } catch (error) {
       this.#become("idle");
       throw error;
@@ -332,7 +243,8 @@ export class Twostep extends EventTarget {
 
   async #makeNode() {
     const context = this.#context;
-    const node = Twostep.compromise() ? fallbackPlayer(context) : await this.#makeWorklet();
+    const failed = () => this.#emit("error", { code: "player_failed", message: "The audio thread failed." });
+    const node = await playerNode(context, failed);
     node.port.onmessage = ({ data }) => this.#fromPlayer(data);
     node.connect(context.destination);
     // Phones suspend the sound of pages that are left; come back with them.
@@ -342,131 +254,60 @@ export class Twostep extends EventTarget {
     return node;
   }
 
-  async #makeWorklet() {
-    try {
-      await this.#context.audioWorklet.addModule(new URL("player-worklet.js", import.meta.url));
-    } catch {
-      throw new UnavailableError("The server does not answer: the player could not be loaded.");
-    }
-    const node = new AudioWorkletNode(this.#context, "twostep-player", { numberOfInputs: 0, outputChannelCount: [2] });
-    node.onprocessorerror = () => this.#emit("error", { code: "player_failed", message: "The audio thread failed." });
-    return node;
-  }
-
-  /** Opens a connection for a new session, or for the one that the token leads to. */
-  #connect() {
-    const { port1, port2 } = new MessageChannel();
-    const worker = new Worker(new URL("socket-worker.js", import.meta.url), { type: "module" });
+  /** The first message of a connection: all that is asked for now. */
+  #first(resume_token) {
     const event_id = `e${++this.#events}`;
     const start = { event_id, sample_rate: this.#context.sampleRate, ...this.#options, config: this.#config };
     if (this.#prompts.length) start.prompts = this.#prompts;
-    if (this.#token) {
-      start.resume_token = this.#token;
-      start.played = this.#playedAt?.played ?? 0;
-      this.#pending.set(event_id, { kind: "resume", at: performance.now(), messages: this.#wishes() });
-    }
-    this.#lastError = null;
-    const connect = (token) =>
-      worker.postMessage({ type: "connect", url: this.#url.href, start, token, player: port2 }, [port2]);
-    if (this.#authorize) {
-      const refused = ({ message }) => {
-        this.#lastError = { message };
-        this.#closed(worker, { code: 1008, reason: message, opened: false });
-      };
-      this.#authorize().then(connect, refused);
-    } else {
-      connect();
-    }
-    if (this.#worker) this.#successor = worker;
-    else this.#worker = worker;
-    return new Promise((resolve, reject) => {
-      this.#abort = reject;
-      const created = (session) => {
-        // What the new connection has sent waits in its port until the player listens.
-        this.#node.port.postMessage({ type: "socket", port: port1 }, [port1]);
-        if (worker === this.#successor) this.#succeed();
-        this.#created(session, start);
-        resolve();
-      };
-      worker.onerror = () => this.#closed(worker, { code: 1006, reason: "the socket's worker failed", opened: false });
-      worker.onmessage = ({ data }) => {
-        if (data.type === "closed") return this.#closed(worker, data);
-        if (data.type === "message" && data.message.type === "session.created") return created(data.message);
-        if (data.type === "message" && data.message.type === "error") return this.#refused(data.message.error);
-        if (worker !== this.#worker) return;
-        if (data.type === "message") this.#fromServer(data.message);
-        else if (data.type === "columns") this.#emit("columns", data);
-        else if (data.type === "degraded") this.#degraded(data);
-        else if (data.type === "fault") this.#emit("error", { code: "bad_frame", message: data.message });
-      };
-    });
+    if (resume_token === null) return start;
+    const messages = [{ type: "config.set", ...this.#config }];
+    if (this.#prompts.length) messages.push({ type: "prompts.set", prompts: this.#prompts });
+    this.#wishes.ask(event_id, "resume", messages);
+    return { ...start, resume_token, played: this.#playedAt?.played ?? 0 };
   }
 
-  /** The new connection takes the place of the old one. */
-  #succeed() {
-    this.#worker.onmessage = this.#worker.onerror = null;
-    this.#worker.postMessage({ type: "close" });
-    this.#worker = this.#successor;
-    this.#successor = null;
+  #hear(type, detail) {
+    switch (type) {
+      case "opened":
+        return this.#begin(detail);
+      case "applied":
+        return this.#applied(detail);
+      case "degraded":
+        return this.#degraded(detail);
+      case "error":
+        if (this.#wishes.answered(detail.event_id)?.kind === "play") this.stop();
+        break;
+      case "closed":
+        this.#node?.port.postMessage({ type: "stop" });
+        this.#wishes.clear();
+        this.#stats = null;
+        this.#become("idle");
+        break;
+    }
+    this.#emit(type, detail);
   }
 
-  #created(session, start) {
-    this.session = session;
+  #begin({ session, start, port }) {
+    // What the connection has sent waits in its port until the player listens.
+    this.#node.port.postMessage({ type: "socket", port }, [port]);
     const resumed = start.resume_token !== undefined;
-    clearTimeout(this.#resuming?.timer);
-    this.#resuming = null;
-    if (resumed) {
-      if (this.#state === "playing" || this.#state === "connecting") this.#send("playback.set", { state: "PLAY" });
-    } else {
+    if (!resumed) {
+      this.#wishes.clear();
       this.#playedAt = null;
       this.#performance = new Performance(session, start);
     }
+    // A session that `play()` opens is told by it.
+    if (this.#state === "playing") this.#send("playback.set", { state: "PLAY" });
     this.#emit(resumed ? "resumed" : "created", session);
   }
 
-  /** Everything that is asked for now, as messages. */
-  #wishes() {
-    const wishes = [{ type: "config.set", ...this.#config }];
-    if (this.#prompts.length) wishes.push({ type: "prompts.set", prompts: this.#prompts });
-    return wishes;
-  }
-
-  #fromServer(message) {
-    switch (message.type) {
-      case "applied":
-        this.#applied(message);
-        break;
-      case "session.token":
-        this.#token = message.resume_token;
-        break;
-      case "session.going_away":
-        this.#token = message.resume_token ?? this.#token;
-        this.#emit(message.type, message);
-        if (this.#token) this.#resume("The server is about to restart.");
-        break;
-      default:
-        this.#emit(message.type, message);
-    }
-  }
-
-  #refused(error) {
-    this.#lastError = error;
-    const asked = this.#pending.get(error.event_id);
-    this.#pending.delete(error.event_id);
-    if (asked?.kind === "play") this.stop();
-    this.#emit("error", error);
-  }
-
   #applied({ event_id, at_sample }) {
-    const asked = this.#pending.get(event_id);
-    this.#pending.delete(event_id);
-    if (asked?.messages) this.#performance?.note(at_sample, asked.messages);
-    // Transport obeys at once at this end.
-    if (!asked || !HEARD_KINDS.includes(asked.kind)) return;
+    const asked = this.#wishes.answered(event_id);
+    if (!asked) return;
+    this.#performance?.note(at_sample, asked.messages);
     const ahead = Math.max(0, at_sample - this.heard) / this.session.sample_rate;
-    const wish = { event_id, at_sample, kind: asked.kind, seconds: (performance.now() - asked.at) / 1000 + ahead };
-    this.#upcoming.push({ ...wish, asked: asked.at });
-    this.#emit("applied", wish);
+    const wish = this.#wishes.expect(asked, event_id, at_sample, ahead);
+    if (wish) this.#emit("applied", wish);
   }
 
   #degraded({ on, at_sample }) {
@@ -483,84 +324,13 @@ export class Twostep extends EventTarget {
       this.#playedAt = data;
       this.#stats = { ...data, lead: data.buffered / this.session.sample_rate };
       this.#emit("stats", this.#stats);
-      this.#tellHeard();
-    }
-  }
-
-  #tellHeard() {
-    const { heard } = this;
-    const due = this.#upcoming.filter((wish) => wish.at_sample <= heard);
-    this.#upcoming = this.#upcoming.filter((wish) => wish.at_sample > heard);
-    for (const { asked, ...wish } of due) {
-      this.#emit("heard", { ...wish, seconds: (performance.now() - asked) / 1000 });
-    }
-  }
-
-  async #closed(worker, { code, reason, opened }) {
-    worker.terminate();
-    if (worker === this.#successor) this.#successor = null;
-    else if (worker === this.#worker) this.#worker = null;
-    else return;
-    if (this.#lastError?.code === "invalid_token") this.#token = null;
-    const message = opened ? (this.#lastError?.message ?? closeWords(code)) : await this.#whyRefused(code);
-    this.#abort?.(new UnavailableError(message));
-    this.#abort = null;
-    // The old connection still sounds: there is time.
-    if (this.#worker) return this.#retry(message);
-    this.session = null;
-    if (this.#token && !FINAL_CODES.includes(code) && this.#resume(message)) return;
-    this.#node?.port.postMessage({ type: "stop" });
-    this.#forget();
-    this.#pending.clear();
-    this.#upcoming = [];
-    this.#stats = null;
-    this.#become("idle");
-    this.#emit("closed", { code, reason, message });
-  }
-
-  /**
-   * Goes on over another connection; whether that is tried.
-   * @param {string} message why
-   */
-  #resume(message) {
-    // A listener who pauses comes back with `play`.
-    if (this.#state !== "playing") return this.#state === "paused";
-    this.#resuming ??= { since: performance.now(), attempt: 0, timer: null };
-    return this.#retry(message);
-  }
-
-  #retry(message) {
-    const resuming = this.#resuming;
-    if (!resuming || performance.now() - resuming.since > 1000 * RESUME_SECONDS) return false;
-    this.#emit("reconnecting", { attempt: resuming.attempt, message });
-    const wait = resuming.attempt ? Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** (resuming.attempt - 1)) : 0;
-    resuming.attempt += 1;
-    clearTimeout(resuming.timer);
-    resuming.timer = setTimeout(() => this.#connect().catch(() => {}), wait);
-    return true;
-  }
-
-  /** A browser hides why an upgrade was refused, so ask by plain HTTP. */
-  async #whyRefused(code) {
-    if (this.#lastError) return this.#lastError.message;
-    const url = new URL("capacity", this.#url);
-    url.protocol = url.protocol.replace("ws", "http");
-    try {
-      const answer = await fetch(url, { cache: "no-store" });
-      if (answer.status === 401) return "The server wants an API key, or a token that was made with one.";
-      const { ready, listeners, max_listeners } = await answer.json();
-      if (!ready) return "The server is not ready yet: it is warming up or shutting down. Try again in a moment.";
-      if (listeners >= max_listeners) return `The server is full (${listeners} listeners). Try again in a moment.`;
-      return `The server did not open a stream. ${closeWords(code)}`;
-    } catch {
-      return "The server does not answer. Is it running?";
+      for (const wish of this.#wishes.heard(this.heard)) this.#emit("heard", wish);
     }
   }
 
   #transport(state, command, become) {
-    if (!this.session && !this.#resuming) return;
-    clearTimeout(this.#resuming?.timer);
-    this.#resuming = null;
+    if (!this.#link.alive) return;
+    this.#link.rest();
     this.#node.port.postMessage({ type: command });
     this.#send("playback.set", { state }, command);
     this.#become(become);
@@ -569,8 +339,8 @@ export class Twostep extends EventTarget {
   #send(type, fields, kind) {
     if (!this.session) return null;
     const event_id = `e${++this.#events}`;
-    if (kind) this.#pending.set(event_id, { kind, at: performance.now(), messages: [{ type, ...fields }] });
-    this.#worker?.postMessage({ type: "send", message: { type, event_id, ...fields } });
+    if (kind) this.#wishes.ask(event_id, kind, [{ type, ...fields }]);
+    this.#link.send({ type, event_id, ...fields });
     return event_id;
   }
 
