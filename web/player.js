@@ -67,6 +67,8 @@ export class Player {
     this.counted = 0;
     /** What comes from before here again, after a resume, is no loss. */
     this.known = 0;
+    /** Flags of a frame that came too late as a whole: they hold for the next. */
+    this.owed = 0;
   }
 
   /**
@@ -87,6 +89,7 @@ export class Player {
     this.epoch = 0;
     this.ended = false;
     this.known = this.read;
+    this.owed = 0;
   }
 
   /** Samples held and not yet played. */
@@ -130,11 +133,12 @@ export class Player {
     const start = Math.max(firstSample, this.read);
     const stop = Math.min(end, this.read + this.capacity);
     this.lost += Math.max(0, end - Math.max(firstSample, this.known)) - Math.max(0, stop - start);
+    const edge = this.owed | (flags & (Flag.REPLACE | Flag.RESET));
+    this.owed = stop > start ? 0 : edge;
     if (stop > start) {
       const gap = this.#fillGap(start);
-      const seam = gap || (flags & (Flag.REPLACE | Flag.RESET)) !== 0;
-      this.#splice(start, stop, samples.subarray(2 * (start - firstSample)), seam);
-      this.write = flags & Flag.REPLACE ? stop : Math.max(this.write, stop);
+      this.#splice(start, stop, samples.subarray(2 * (start - firstSample)), gap || edge !== 0);
+      this.write = edge & Flag.REPLACE ? stop : Math.max(this.write, stop);
     }
     if (this.discarding && !this.sounding) this.read = this.write;
   }

@@ -162,6 +162,26 @@ test("a replacement from before what was heard loses only what is too late", () 
   assert.ok(steepest(listen(player, 20 * BLOCK)) < SMOOTH);
 });
 
+test("a replacement whose first frame is too late as a whole is spliced in with the next, and shortens what is held", () => {
+  const player = new Player(RATE);
+  player.play();
+  player.push(frame(0, RATE));
+  listen(player, 80 * BLOCK);
+  const { played } = player.stats();
+  const replacement = { epoch: 1, value: () => -0.25 };
+  player.push(frame(played - 2000, 960, { flags: Flag.REPLACE, ...replacement }));
+  assert.equal(player.write, RATE, "nothing of it is of use");
+  player.push(frame(played - 1040, 960, replacement));
+  player.push(frame(played - 80, 960, replacement));
+  assert.equal(player.write, played + 880);
+  player.push(frame(played + 880, 20_000, replacement));
+  assert.equal(player.write, played + 20_880);
+  assert.equal(player.stats().lost, 2000);
+  const heard = listen(player, 20 * BLOCK);
+  assert.ok(steepest([0.5, ...heard]) < 1.5 * SMOOTH, `step of ${steepest([0.5, ...heard])}`);
+  assert.equal(heard[FADE], -0.25);
+});
+
 test("after a resume what is held plays on, what comes again takes its place, and nothing counts as lost", () => {
   const player = new Player(RATE);
   const ramp = (i) => (i % 1000) / 1000;
