@@ -20,7 +20,9 @@ const [play, stop, reset] = ["play", "stop", "reset"].map(at);
 /** An API key may stand behind the page's address, as `#key=...`, which browsers keep to themselves. */
 const key = new URLSearchParams(location.hash.slice(1)).get("key");
 const headers = key ? { authorization: `Bearer ${key}` } : {};
-const twostep = new Twostep({ token: key ? fetchToken : undefined });
+/** Behind `?format=` stands how the sound is to come: `opus` for thin connections. */
+const format = new URLSearchParams(location.search).get("format") ?? undefined;
+const twostep = new Twostep({ format, token: key ? fetchToken : undefined });
 
 async function fetchToken() {
   const answer = await fetch(new URL("v1/tokens", document.baseURI), { method: "POST", headers });

@@ -1,11 +1,11 @@
 /**
  * A session that outlives its connections: it goes on over another one when one is lost or about to be, while what is held
- * plays on.
+ * plays on, and it asks for less where browser or server do not have all that was asked for.
  */
 
 import { Connection, whyRefused } from "./connection.js";
 import { closeWords } from "./protocol.js";
-import { UnavailableError } from "./support.js";
+import { UnavailableError, opusMissing } from "./support.js";
 
 /** How long a lost connection is tried again, and how long between two tries: 0, then doubled from 0.25 s on. */
 const RESUME_SECONDS = 60;
@@ -34,22 +34,27 @@ export class Link {
   /** @type {import("./types.js").Created | null} the session's terms, while there is one */
   session = null;
 
+  /** @type {import("./types.js").Format} how the sound is asked for */
+  format;
+
   /**
    * @param {object} terms
    * @param {URL} terms.url of the server's stream
+   * @param {import("./types.js").Format} terms.format
    * @param {() => Promise<string>} [terms.authorize] fetches what it takes to be let in, for each connection
    * @param {(token: string | null) => object} terms.first makes a connection's first message; the token leads to the session
    *   that goes on
    * @param {() => string} terms.state what the listener does: who plays goes on at once, who pauses when it plays again
    * @param {(type: string, detail: object) => void} tell the server's messages by their types; `error`, `columns` and
-   *   `degraded`; `opened` with `{session, start, port}`; `reconnecting` and `closed`, as the page is told them
+   *   `degraded`; `opened` with `{session, start, port}`; `warning`, `reconnecting` and `closed`, as the page is told them
    */
-  constructor({ url, authorize, first, state }, tell) {
+  constructor({ url, format, authorize, first, state }, tell) {
     this.#url = url;
     this.#authorize = authorize;
     this.#first = first;
     this.#state = state;
     this.#tell = tell;
+    this.format = format;
   }
 
   /** Whether there is a session, or one that is searched for. */
@@ -62,6 +67,8 @@ export class Link {
    * @throws {UnavailableError}
    */
   async open() {
+    const lack = this.format === "opus" ? await opusMissing() : null;
+    if (lack) this.#withoutOpus(lack);
     await new Promise((resolve, reject) => {
       this.#opened = { resolve, reject };
       this.#connect();
@@ -99,7 +106,7 @@ export class Link {
 
   #connect() {
     this.#lastError = null;
-    const start = this.#first(this.#token);
+    const start = { ...this.#first(this.#token), format: this.format };
     const wanted = { url: this.#url.href, start, authorize: this.#authorize };
     const connection = new Connection(wanted, (data) => this.#hear(connection, data));
     if (this.#connection) this.#successor = connection;
@@ -114,7 +121,8 @@ export class Link {
     if (connection !== this.#connection) return;
     if (type === "message") this.#obey(message);
     else if (type !== "fault") this.#tell(type, data);
-    else this.#tell("error", { code: "bad_frame", message });
+    else if (data.code === "opus_unavailable") this.#withoutOpus(message);
+    else this.#tell("error", { code: data.code, message });
   }
 
   #created(connection, session) {
@@ -143,7 +151,16 @@ export class Link {
 
   #refused(error) {
     this.#lastError = error;
-    this.#tell("error", error);
+    const format = error.code === "not_supported" && error.param === "format";
+    if (format && this.format === "opus") this.#withoutOpus("this server does not offer it");
+    else this.#tell("error", error);
+  }
+
+  /** Asks for PCM from now on, and says why. */
+  #withoutOpus(why) {
+    this.format = "pcm_s16le";
+    const message = `There is no Opus, and the sound comes as PCM: ${why}`;
+    this.#tell("warning", { code: "opus_unavailable", message, param: "format" });
   }
 
   async #closed(connection, { code, reason, opened, why }) {
@@ -153,8 +170,11 @@ export class Link {
     else return;
     const old = this.#lastError?.code === "invalid_token";
     if (old) this.#token = null;
-    // A token that is too old leads nowhere: begin anew.
-    if (old && connection.start.resume_token !== undefined && this.#opened) return this.#connect();
+    const { format, resume_token } = connection.start;
+    const packed = format !== this.format;
+    // What is refused is not asked for again: Opus, or a token that is too old.
+    if (packed && (this.#opened || this.#resuming)) return this.#connect();
+    if (old && resume_token !== undefined && this.#opened) return this.#connect();
     const known = why ?? this.#lastError?.message ?? (opened ? closeWords(code) : null);
     const message = known ?? (await whyRefused(this.#url, code));
     this.#opened?.reject(new UnavailableError(message));
@@ -162,7 +182,8 @@ export class Link {
     // The old connection still sounds: there is time.
     if (this.#connection) return this.#retry(message);
     this.session = null;
-    if (this.#token !== null && !FINAL_CODES.includes(code) && this.#resume(message)) return;
+    const more = packed || (this.#token !== null && !FINAL_CODES.includes(code));
+    if (more && this.#resume(message)) return;
     this.#giveUp();
     this.#tell("closed", { code, reason, message });
   }

@@ -11,6 +11,8 @@ export const TOKEN_SUBPROTOCOL = "twostep.token.";
 export const HEADER_BYTES = 24;
 /** The version in a frame's first byte. */
 export const VERSION = 1;
+/** Samples per second of Opus, whatever the model's rate. */
+export const OPUS_RATE = 48_000;
 
 /** Flags of a frame. */
 export const Flag = Object.freeze({
@@ -28,6 +30,8 @@ export const Flag = Object.freeze({
 export const Payload = Object.freeze({
   PCM_S16LE: 0,
   PCM_F32LE: 1,
+  /** One packet. */
+  OPUS: 2,
   SPECTROGRAM: 16,
 });
 

@@ -1,16 +1,18 @@
 /**
  * The socket, off the page's thread so that a busy page cannot starve the ears: samples go straight to the audio
- * thread, JSON and spectrogram columns to the page, and what was heard back to the server.
+ * thread, out of their packets where they come as Opus, JSON and spectrogram columns to the page, and what was heard back to
+ * the server.
  *
  * In: `{type: "connect", url, start, token, player}`, `{type: "send", message}`, `{type: "close"}`.
  * Out: `{type: "message", message}`, `{type: "columns", ...}`, `{type: "degraded", on, at_sample}`,
- * `{type: "fault", message}`, `{type: "closed", code, reason, opened}`.
+ * `{type: "fault", code, message}`, `{type: "closed", code, reason, opened}`.
  *
  * One worker has one connection. A session that goes on elsewhere has another worker, and the first lives until the second
  * is heard.
  */
 
-import { Flag, Payload, SUBPROTOCOL, TOKEN_SUBPROTOCOL, decodeFrame, decodePcm } from "./protocol.js";
+import { OpusDecoder } from "./opus.js";
+import { Flag, FrameError, Payload, SUBPROTOCOL, TOKEN_SUBPROTOCOL, decodeFrame, decodePcm } from "./protocol.js";
 
 /** How long the server may take to answer the first message. */
 const CREATED_DEADLINE_MS = 15_000;
@@ -19,6 +21,8 @@ const SPARE_CHUNKS = 3;
 
 let socket = null;
 let player = null;
+/** Where the sound comes as Opus. */
+let opus = null;
 let acknowledged = 0;
 /** Name of the session once there is one. */
 let session = null;
@@ -53,12 +57,13 @@ function connect({ url, start, token, player: port }) {
       if (typeof data === "string") text(JSON.parse(data), deadline);
       else frame(data);
     } catch (error) {
-      postMessage({ type: "fault", message: error.message });
-      socket.close();
+      fault("bad_frame", error);
     }
   };
-  socket.onclose = ({ code, reason }) => {
+  socket.onclose = async ({ code, reason }) => {
     clearTimeout(deadline);
+    // The player gets all that came, before anybody else takes over.
+    await opus?.end();
     postMessage({ type: "closed", code, reason, opened: session !== null });
   };
 }
@@ -67,14 +72,33 @@ function send(message) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 
+function fault(code, { message }) {
+  postMessage({ type: "fault", code, message });
+  socket.close();
+}
+
 function text(message, deadline) {
-  if (message.type === "session.created") {
-    clearTimeout(deadline);
-    session = message.session_id;
-    const samples = message.lead_samples + SPARE_CHUNKS * message.chunk_samples;
-    player.postMessage({ type: "open", session, samples, resumed });
+  switch (message.type) {
+    case "session.created":
+      clearTimeout(deadline);
+      created(message);
+      break;
+    case "applied":
+    case "room.state":
+      opus?.announce(message.at_sample);
+      break;
   }
   postMessage({ type: "message", message });
+}
+
+function created({ session_id, lead_samples, chunk_samples, format, channels, pre_skip }) {
+  session = session_id;
+  const samples = lead_samples + SPARE_CHUNKS * chunk_samples;
+  player.postMessage({ type: "open", session, samples, resumed });
+  if (format !== "opus") return;
+  // Twice as much: what is replaced may still wait when all of it comes anew.
+  const terms = { channels, preSkip: pre_skip, samples: 2 * samples };
+  opus = new OpusDecoder(terms, sound, (error) => fault("opus_unavailable", error));
 }
 
 function frame(buffer) {
@@ -83,12 +107,20 @@ function frame(buffer) {
     postMessage({ type: "columns", ...header, bytes: payload }, [payload]);
     return;
   }
-  const samples = decodePcm(header, payload);
+  if (header.payload === Payload.OPUS) {
+    if (!opus) throw new FrameError("Opus comes unasked for");
+    opus.push(header, payload);
+    return;
+  }
   const { epoch, flags, firstSample } = header;
+  sound({ epoch, flags, firstSample, samples: decodePcm(header, payload) });
+}
+
+function sound({ epoch, flags, firstSample, samples }) {
   player.postMessage({ type: "frame", epoch, flags, firstSample, samples }, [samples.buffer]);
   const on = (flags & Flag.DEGRADED) !== 0;
   // A replacement makes up its mind anew about what was marked before.
-  if (on !== degraded || flags & Flag.REPLACE) postMessage({ type: "degraded", on, at_sample: Number(firstSample) });
+  if (on !== degraded || flags & Flag.REPLACE) postMessage({ type: "degraded", on, at_sample: firstSample });
   degraded = on;
 }
 

@@ -1,5 +1,7 @@
 /** What this browser can do, and what it lacks, in words fit to be shown. */
 
+import { OPUS_RATE } from "./protocol.js";
+
 /** Something the browser or the server does not offer; `message` is fit to be shown. */
 export class UnavailableError extends Error {
   name = "UnavailableError";
@@ -32,4 +34,21 @@ export function compromise() {
     ? "This browser has no AudioWorklet: an update gives it one."
     : "Browsers give the better player only to secure pages: open this one over https, or on the server's own machine as http://localhost.";
   return `The simpler player is at work; it may stutter while the page is busy. ${why}`;
+}
+
+/**
+ * Why no Opus can be decoded.
+ * @returns {Promise<string | null>} `null` where it can
+ */
+export async function opusMissing() {
+  if (typeof AudioDecoder === "undefined") {
+    return globalThis.isSecureContext ? "this browser has no AudioDecoder" : "browsers decode it on secure pages only";
+  }
+  try {
+    const config = { codec: "opus", sampleRate: OPUS_RATE, numberOfChannels: 2 };
+    const { supported } = await AudioDecoder.isConfigSupported(config);
+    return supported ? null : "this browser does not decode it";
+  } catch (error) {
+    return error.message;
+  }
 }

@@ -24,6 +24,7 @@ const SHELL = [
   "midi.js",
   "mix.css",
   "mix.js",
+  "opus.js",
   "pad.js",
   "panels.css",
   "performance.js",

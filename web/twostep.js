@@ -9,7 +9,7 @@
  * button.onclick = () => twostep.play();
  * ```
  *
- * It needs the files beside it: `connection.js`, `fallback-player.js`, `link.js`, `performance.js`, `performer.js`,
+ * It needs the files beside it: `connection.js`, `fallback-player.js`, `link.js`, `opus.js`, `performance.js`, `performer.js`,
  * `player.js`, `player-node.js`, `player-worklet.js`, `protocol.js`, `socket-worker.js`, `support.js` and `wishes.js`, served
  * from the page's own origin, as workers must be.
  *
@@ -20,6 +20,7 @@
 import { Link } from "./link.js";
 import { Performance } from "./performance.js";
 import { playerNode } from "./player-node.js";
+import { OPUS_RATE } from "./protocol.js";
 import { UnavailableError, compromise, missing } from "./support.js";
 import { Wishes } from "./wishes.js";
 
@@ -52,7 +53,7 @@ export { UnavailableError };
  * | `degraded` | `{on}`: the server makes do with fewer steps |
  * | `recorded` | `{samples, last}`: interleaved stereo as it was heard, while {@link Twostep#record} is on |
  * | `prompt.filtered` | `{text, reason}` |
- * | `warning` | `{code, message, param}` |
+ * | `warning` | `{code, message, param}`; `opus_unavailable`: the sound comes as PCM |
  * | `error` | `{type, code, message, param, event_id}` |
  * | `closed` | `{code, reason, message}`; `play()` begins a new session |
  */
@@ -76,7 +77,8 @@ export class Twostep extends EventTarget {
    * @param {object} [options]
    * @param {string | URL} [options.url] of the server's stream; default: `v1/stream` beside this file
    * @param {string} [options.model] default: the server's
-   * @param {Format} [options.format] default: `pcm_s16le`
+   * @param {Format} [options.format] default: `pcm_s16le`. `opus` takes a tenth of the bytes, and is played at 48 kHz; where
+   *   the browser or the server has none, the sound comes as `pcm_s16le`, and a `warning` says so
    * @param {boolean} [options.spectrogram] whether `columns` are wanted
    * @param {() => Promise<string>} [options.token] fetches a token from `POST /v1/tokens`, by way of a server of yours that
    *   has the API key; called before each connection, because a token is good once
@@ -86,9 +88,9 @@ export class Twostep extends EventTarget {
     super();
     const stream = new URL(url, import.meta.url);
     stream.protocol = stream.protocol.replace("http", "ws");
-    this.#options = { model, format, spectrogram };
+    this.#options = { model, spectrogram };
     const first = (resume_token) => this.#first(resume_token);
-    const terms = { url: stream, authorize: token, first, state: () => this.#state };
+    const terms = { url: stream, format, authorize: token, first, state: () => this.#state };
     this.#link = new Link(terms, (type, detail) => this.#hear(type, detail));
   }
 
@@ -160,7 +162,8 @@ export class Twostep extends EventTarget {
     const lack = missing();
     if (lack) throw new UnavailableError(lack);
     this.#asked = performance.now();
-    this.#context ??= new AudioContext({ latencyHint: "playback" });
+    const rate = this.#link.format === "opus" ? { sampleRate: OPUS_RATE } : {};
+    this.#context ??= new AudioContext({ latencyHint: "playback", ...rate });
     // Not awaited: a browser that waits for a gesture would never answer.
     this.#context.resume();
     if (!this.session) {

@@ -27,8 +27,8 @@ export {};
  */
 
 /**
- * How the samples come.
- * @typedef {"pcm_s16le" | "pcm_f32le"} Format
+ * How the sound comes: as samples, or packed to a tenth of the bytes.
+ * @typedef {"pcm_s16le" | "pcm_f32le" | "opus"} Format
  */
 
 /**

@@ -1,9 +1,15 @@
 /** The real server, as a user starts it. */
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const binary = process.env.TWOSTEP_BIN || `${root}/target/release/twostep`;
 const DEADLINE_MS = 60_000;
+
+/** Runs the program to its end. */
+export const twostep = (...args) => promisify(execFile)(binary, args, { cwd: root });
 
 /**
  * Starts `twostep serve`, or takes the server at TWOSTEP_URL where no other settings are asked for.
@@ -14,8 +20,6 @@ const DEADLINE_MS = 60_000;
 export async function startServer(settings, listen = "127.0.0.1:0") {
   const not = async () => {};
   if (process.env.TWOSTEP_URL && !settings) return { url: process.env.TWOSTEP_URL, stop: not, kill: not };
-  const root = fileURLToPath(new URL("../..", import.meta.url));
-  const binary = process.env.TWOSTEP_BIN || `${root}/target/release/twostep`;
   const child = spawn(binary, ["serve", "--listen", listen], {
     cwd: root,
     env: { ...process.env, ...settings },

@@ -27,16 +27,32 @@ const PREFERENCES = {
 const exists = (path) => access(path).then(() => true, () => false);
 
 /** Where Firefox is, or `null`. */
-export async function firefoxPath() {
+async function firefoxPath() {
   for (const path of process.env.FIREFOX ? [process.env.FIREFOX] : PLACES) if (await exists(path)) return path;
   return null;
 }
 
-/** Whether there is what gives it a sound device. */
-export const hasSound = () => exists(SOUND);
+/** What a test in Firefox lacks here; `false` where there is everything. */
+export async function whyNoFirefox() {
+  const there = (await firefoxPath()) && (await exists(SOUND));
+  return there ? false : "wants a Firefox and a sound server: apt-get install firefox-esr pulseaudio";
+}
+
+/**
+ * Does something with a page in a Firefox of its own.
+ * @param {(tab: FirefoxTab) => Promise<void>} act
+ */
+export async function inFirefox(act) {
+  const once = async () => {
+    const tab = await FirefoxTab.open(await firefoxPath());
+    await act(tab).finally(() => tab.close());
+  };
+  // Now and then Firefox loses a command on the way to its page, which no page can help.
+  await once().catch((error) => (error instanceof UnansweredError ? once() : Promise.reject(error)));
+}
 
 /** A command that Firefox did not answer. */
-export class UnansweredError extends Error {
+class UnansweredError extends Error {
   name = "UnansweredError";
 }
 
@@ -44,7 +60,7 @@ export class UnansweredError extends Error {
  * One page in a Firefox with nothing in its profile.
  * @implements {import("./chromium.mjs").Tab}
  */
-export class FirefoxTab {
+class FirefoxTab {
   #child;
   #sound;
   #profile;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { startServer } from "./binary.mjs";
 import { ChromiumTab } from "./chromium.mjs";
-import { FirefoxTab, UnansweredError, firefoxPath, hasSound } from "./firefox.mjs";
+import { inFirefox, whyNoFirefox } from "./firefox.mjs";
 
 const ENTER = "\uE007";
 const PHONE = { width: 390, height: 844 };
@@ -83,14 +83,4 @@ test("Chromium plays for half a minute without a gap, hears a change, learns a k
   await play(tab).finally(() => tab.close());
 });
 
-const path = await firefoxPath();
-const skip = path && (await hasSound()) ? false : "wants a Firefox and a sound server: apt-get install firefox-esr pulseaudio";
-
-test("Firefox does as well", { skip }, async () => {
-  const once = async () => {
-    const tab = await FirefoxTab.open(path);
-    await play(tab).finally(() => tab.close());
-  };
-  // Now and then Firefox loses a command on the way to its page, which no page can help.
-  await once().catch((error) => (error instanceof UnansweredError ? once() : Promise.reject(error)));
-});
+test("Firefox does as well", { skip: await whyNoFirefox() }, () => inFirefox(play));

@@ -1,6 +1,6 @@
 /**
  * A server of the same protocol that can be told to misbehave, for what the real one does not do on demand: to be full,
- * to close, to filter, to replace. It plays a chord.
+ * to close, to filter, to replace. It plays a chord, or what it is told, and has Opus where it is given packets.
  */
 
 import { createServer } from "node:http";
@@ -15,6 +15,9 @@ export const POLICY =
 const HOP = 512;
 const ROWS = 96;
 const CHUNK_HOPS = 96;
+/** Samples of an Opus packet, and those that come again before a replacement. */
+export const PACKET = 960;
+export const PRE_ROLL = 3840;
 const CHORD_HZ = [110, 164.81, 220, 277.18, 329.63, 440, 554.37, 880, 1318.5];
 
 export const CONTROLS = [
@@ -33,6 +36,10 @@ export const CONTROLS = [
  * @param {boolean} [faults.stall] sends no sound
  * @param {boolean} [faults.forgetful] takes no token
  * @param {(prompts: {text: string}[]) => object[]} [faults.notices] sent before a mix is applied
+ * @param {(sample: number, rate: number) => number[]} [faults.voice] left and right of a sample, full scale 1
+ * @param {{first: number, voice: Function}} [faults.change] another voice, in place of what stands at a sample once that is sent
+ * @param {{preSkip: number, runs: Uint8Array[][]}} [faults.opus] the packets from sample 0 on and those of the change, with
+ *   their pre-roll; without them Opus is refused, and when they end so does the sound
  * @returns {Promise<{url: string, faults: object, clients: Set<Client>, stop: () => Promise<void>}>}
  */
 export async function startMock(faults = {}) {
@@ -85,6 +92,7 @@ class Client {
   constructor(ws, faults) {
     this.ws = ws;
     this.faults = faults;
+    this.voice = faults.voice ?? chord;
     ws.on("message", (data) => this.#obey(JSON.parse(data)));
     ws.on("close", () => (this.playing = false));
   }
@@ -121,7 +129,12 @@ class Client {
   }
 
   /** A token of the mock is the sample that it leads to. */
-  #start({ resume_token, played = 0 }) {
+  #start({ resume_token, played = 0, format = "pcm_s16le" }) {
+    if (format === "opus" && !this.faults.opus) {
+      const message = 'format is pcm_s16le, pcm_f32le here, not "opus"';
+      this.tell({ type: "error", error: { type: "invalid_request_error", code: "not_supported", message, param: "format", event_id: null } });
+      return this.ws.close(1007);
+    }
     if (resume_token !== undefined && this.faults.forgetful) {
       const error = { type: "invalid_request_error", code: "invalid_token", message: "the token is too old", param: "resume_token", event_id: null };
       this.tell({ type: "error", error });
@@ -130,6 +143,8 @@ class Client {
     this.generated = Number(resume_token ?? 0);
     this.replace = resume_token !== undefined;
     this.epoch = this.replace ? 1 : 0;
+    const sent = Math.floor(this.generated / PACKET);
+    this.packets = format === "opus" ? { ...this.faults.opus, run: 0, first: 0, sent } : null;
     this.heard = Math.min(played, this.generated);
     this.tell(this.#created());
   }
@@ -151,7 +166,7 @@ class Client {
       model: "mock",
       sample_rate: this.rate,
       channels: 2,
-      format: "pcm_s16le",
+      ...(this.packets ? { format: "opus", pre_skip: this.packets.preSkip } : { format: "pcm_s16le" }),
       chunk_samples: CHUNK_HOPS * this.hop,
       grid_samples: 8 * this.hop,
       first_sample: this.generated,
@@ -164,7 +179,27 @@ class Client {
   }
 
   #fill() {
-    while (this.playing && !this.faults.stall && this.generated - this.heard < 2 * this.rate) this.chunk();
+    while (this.playing && !this.faults.stall && this.generated - this.heard < 2 * this.rate && this.#more()) this.chunk();
+    const { change } = this.faults;
+    if (this.playing && change && this.voice !== change.voice && this.generated > change.first) this.#change(change);
+  }
+
+  /** Takes back what was sent from a sample on, and plays on with another voice. */
+  #change({ first, voice }) {
+    this.generated = first;
+    this.voice = voice;
+    this.replace = true;
+    this.epoch += 1;
+    if (this.packets) Object.assign(this.packets, { run: 1, first: first - PRE_ROLL, sent: 0 });
+    this.tell({ type: "applied", event_id: null, at_sample: first });
+    this.#fill();
+  }
+
+  /** Whether there is another chunk. */
+  #more() {
+    if (!this.packets) return true;
+    const { runs, run, first } = this.packets;
+    return this.generated + CHUNK_HOPS * this.hop <= first + PACKET * runs[run].length;
   }
 
   /** Sends one chunk: its columns, then its sound. */
@@ -179,24 +214,45 @@ class Client {
       for (let row = 0; row < ROWS; row++) columns[c * ROWS + row] = level(row, time);
     }
     this.#frame(flags, Payload.SPECTROGRAM, 1, first, samples, columns);
+    if (this.packets) this.#opus(first + samples, flags);
+    else this.#pcm(first, samples, flags);
+    this.generated += samples;
+    this.tell({ type: "session.token", resume_token: this.token, at_sample: first });
+  }
+
+  #pcm(first, samples, flags) {
     const pcm = new Int16Array(2 * samples);
     for (let i = 0; i < samples; i++) {
-      const time = (first + i) / this.rate;
-      const at = CHORD_HZ.reduce((sum, hz, k) => sum + swell(k, time) * Math.sin(2 * Math.PI * hz * time), 0);
-      pcm[2 * i] = pcm[2 * i + 1] = 3500 * at;
+      const [left, right] = this.voice(first + i, this.rate);
+      pcm[2 * i] = 32767 * left;
+      pcm[2 * i + 1] = 32767 * right;
     }
     for (let start = 0; start < samples; start += 8192) {
       const part = pcm.slice(2 * start, 2 * Math.min(samples, start + 8192));
       const bytes = new Uint8Array(part.buffer);
       this.#frame(start ? 0 : flags, Payload.PCM_S16LE, 2, first + start, part.length / 2, bytes);
     }
-    this.generated += samples;
-    this.tell({ type: "session.token", resume_token: this.token, at_sample: first });
+  }
+
+  /** The packets that are whole before `end`. */
+  #opus(end, flags) {
+    const { runs, run, first } = this.packets;
+    for (let rest = flags; first + PACKET * (this.packets.sent + 1) <= end; rest = 0) {
+      const at = this.packets.sent++;
+      this.#frame(rest, Payload.OPUS, 2, first + PACKET * at, PACKET, runs[run][at]);
+    }
   }
 
   #frame(flags, payload, channels, firstSample, samples, bytes) {
     this.ws.send(encodeFrame({ flags, payload, channels, epoch: this.epoch, firstSample, seq: this.seq++, samples }, bytes));
   }
+}
+
+/** Left and right of that chord. */
+function chord(sample, rate) {
+  const time = sample / rate;
+  const at = CHORD_HZ.reduce((sum, hz, k) => sum + swell(k, time) * Math.sin(2 * Math.PI * hz * time), 0);
+  return [0.107 * at, 0.107 * at];
 }
 
 /** Slow waves of loudness, another for each partial. */
