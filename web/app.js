@@ -131,7 +131,7 @@ function showControls(list) {
 
 twostep.addEventListener("sounding", ({ detail }) => figures.show("first", detail.seconds));
 twostep.addEventListener("stats", ({ detail }) => {
-  figures.show("played", detail.played / twostep.session.sample_rate);
+  figures.show("played", detail.played / twostep.sampleRate);
   figures.show("lead", detail.lead);
   figures.show("underruns", detail.underruns);
   figures.warn("underruns", detail.underruns > 0);

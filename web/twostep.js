@@ -68,6 +68,8 @@ export class Twostep extends EventTarget {
   #state = "idle";
   #events = 0;
   #wishes = new Wishes();
+  /** Name of the session whose sound the player holds; it plays on while there is no connection. */
+  #sounds = null;
   #playedAt = null;
   #stats = null;
   #asked = null;
@@ -146,9 +148,9 @@ export class Twostep extends EventTarget {
 
   /** Index of the sample that is leaving the loudspeaker now: as exact as the browser's own clock. */
   get heard() {
-    if (!this.#playedAt || !this.session) return 0;
+    if (!this.#playedAt) return 0;
     const { played, time, state } = this.#playedAt;
-    const rate = this.session.sample_rate;
+    const rate = this.sampleRate;
     const onTheWay = (this.#context.outputLatency || this.#context.baseLatency || 0) * rate;
     const since = state === "playing" ? Math.max(0, this.#context.currentTime - time) * rate : 0;
     return Math.max(0, Math.min(played + since, played + this.#playedAt.buffered) - onTheWay);
@@ -283,7 +285,7 @@ export class Twostep extends EventTarget {
       case "closed":
         this.#node?.port.postMessage({ type: "stop" });
         this.#wishes.clear();
-        this.#stats = null;
+        this.#sounds = this.#stats = null;
         this.#become("idle");
         break;
     }
@@ -293,6 +295,7 @@ export class Twostep extends EventTarget {
   #begin({ session, start, port }) {
     // What the connection has sent waits in its port until the player listens.
     this.#node.port.postMessage({ type: "socket", port }, [port]);
+    this.#sounds = session.session_id;
     const resumed = start.resume_token !== undefined;
     if (!resumed) {
       this.#wishes.clear();
@@ -308,7 +311,7 @@ export class Twostep extends EventTarget {
     const asked = this.#wishes.answered(event_id);
     if (!asked) return;
     this.#performance?.note(at_sample, asked.messages);
-    const ahead = Math.max(0, at_sample - this.heard) / this.session.sample_rate;
+    const ahead = Math.max(0, at_sample - this.heard) / this.sampleRate;
     const wish = this.#wishes.expect(asked, event_id, at_sample, ahead);
     if (wish) this.#emit("applied", wish);
   }
@@ -323,9 +326,9 @@ export class Twostep extends EventTarget {
     } else if (data.type === "sounding" && this.#asked !== null) {
       this.#emit("sounding", { seconds: (performance.now() - this.#asked) / 1000 });
       this.#asked = null;
-    } else if (data.type === "stats" && data.session === this.session?.session_id) {
+    } else if (data.type === "stats" && data.session === this.#sounds) {
       this.#playedAt = data;
-      this.#stats = { ...data, lead: data.buffered / this.session.sample_rate };
+      this.#stats = { ...data, lead: data.buffered / this.sampleRate };
       this.#emit("stats", this.#stats);
       for (const wish of this.#wishes.heard(this.heard)) this.#emit("heard", wish);
     }

@@ -206,6 +206,11 @@ impl Engine {
         self.0.lead_samples
     }
 
+    /// Samples that a listener may hold at most of what it has not heard.
+    pub fn revocable_samples(&self) -> u64 {
+        self.0.lead_samples + self.0.grid.chunk_samples()
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &EngineMetrics {
         &self.0.metrics
@@ -320,21 +325,22 @@ impl Admission {
         self.begin(Beginning::New { seed, condition }, 0, 0).await
     }
 
-    /// Goes on from a checkpoint, paused, for a listener who has heard everything before sample `heard`. A state that does
+    /// Goes on from a checkpoint, paused, for a listener who has heard everything before sample `heard`, which may lie
+    /// behind the checkpoint: the listener still holds what another engine made, and hears it meanwhile. A state that does
     /// not fit ends the stream with [`StreamEvent::Failed`].
     pub async fn resume(
         self,
         checkpoint: Checkpoint,
         heard: u64,
     ) -> Result<(StreamControl, StreamOutput), EngineError> {
-        let sample = checkpoint.sample;
-        self.begin(Beginning::Resumed { checkpoint: Box::new(checkpoint), heard }, sample, heard.min(sample)).await
+        let held = checkpoint.sample.max(heard).saturating_add(self.place.engine.revocable_samples());
+        self.begin(Beginning::Resumed { checkpoint: Box::new(checkpoint), heard }, held, heard).await
     }
 
     async fn begin(
         self,
         beginning: Beginning,
-        sample: u64,
+        held: u64,
         heard: u64,
     ) -> Result<(StreamControl, StreamOutput), EngineError> {
         let Self { pace, place } = self;
@@ -349,7 +355,7 @@ impl Admission {
         let control = StreamControl {
             id,
             shared: Arc::clone(&shared),
-            taken: Arc::new(AtomicU64::new(sample)),
+            taken: Arc::new(AtomicU64::new(held)),
             pending: Arc::new(Semaphore::new(PENDING_CHANGES)),
             commands: commands.clone(),
         };
@@ -390,7 +396,7 @@ impl StreamControl {
     }
 
     /// Takes note of how far the listener has heard, in samples at the model's rate; opens the window for more. What
-    /// has not been taken from the output cannot have been heard.
+    /// has not been taken from the output, here or before it resumed, cannot have been heard.
     pub fn hear(&self, sample: u64) {
         let sample = sample.min(self.taken.load(Ordering::Acquire));
         if self.shared.heard.fetch_max(sample, Ordering::AcqRel) < sample {

@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
         steering.set_config(start.config, "config.").map_err(|refusal| refused(close::INVALID, refusal))?;
         let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
         let first_sample = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.sample);
-        let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
+        let revocable = app.engine.revocable_samples();
         let resampling = Resampling::new(rates, first_sample, revocable).map_err(|error| {
             refused(close::INVALID, Refusal::of("sample_rate", ErrorCode::InvalidValue, error.to_string()))
         })?;
@@ -129,6 +129,8 @@ impl<'a> Session<'a> {
         let encoder = encoder.map_err(|error| Ending::failure(error.to_string()))?;
         let created = terms.created(app, &encoder);
         greetings.insert(0, ServerMessage::Created(Box::new(created)));
+        // Who resumes may hold sound of the connection before, and hears it before this one has sent any.
+        let before = start.played.map_or(0, |played| played.saturating_add(rates.to_output(revocable)));
         let stopped = |_| Ending::failure("the engine has stopped");
         let (control, output) = match checkpoint {
             None => admission.open(steering.seed(), steering.condition()).await.map_err(stopped)?,
@@ -146,7 +148,7 @@ impl<'a> Session<'a> {
             }
         };
         let began = Instant::now();
-        let sent = rates.to_output(first_sample).max(start.played.unwrap_or(0));
+        let sent = rates.to_output(first_sample).max(before);
         let listening = Listening { app, control, steering, rates, began };
         let speaking = Speaking { app, output, encoder, began, token: TokenClock::default() };
         Ok(Self { listening, speaking, greetings, sent })

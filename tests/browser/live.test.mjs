@@ -9,6 +9,9 @@ import { inFirefox, whyNoFirefox } from "./firefox.mjs";
 const ENTER = "\uE007";
 const PHONE = { width: 390, height: 844 };
 
+/** With the same key on both sides of a restart, a stream goes on. */
+const KEY = { TWOSTEP_TOKEN_KEY: "a key that two servers share, long enough" };
+
 /** A MIDI device with one knob in place of the browser's own, and the sizes of files that are made to be saved. */
 const PRELOAD = `
   const input = { id: "1", name: "Toy Controller", onmidimessage: null };
@@ -33,7 +36,7 @@ async function until(tab, expression, deadlineMs = 60_000) {
 }
 
 async function play(tab) {
-  const server = await startServer({});
+  let server = await startServer(KEY);
   try {
     await tab.preload(PRELOAD);
     await tab.goto(server.url);
@@ -73,12 +76,20 @@ async function play(tab) {
     assert.ok(picture.readUInt32BE(16) >= PHONE.width && picture.length > 10_000, "a picture of something");
     assert.equal(await tab.evaluate(figure("underruns")), 0);
     assert.deepEqual(tab.complaints, []);
+
+    // Browsers complain of a lost connection by themselves: from here on that is no fault of the page.
+    const lost = await tab.evaluate(figure("played"));
+    await server.kill();
+    server = await startServer(KEY, new URL(server.url).host);
+    await until(tab, `${figure("played")} > ${lost + 12}`);
+    assert.equal(await tab.evaluate(`document.body.dataset.state`), "playing", "the same stream goes on");
+    assert.ok((await tab.evaluate(figure("level"))) > -60, "it is heard");
   } finally {
     await server.stop();
   }
 }
 
-test("Chromium plays for half a minute without a gap, hears a change, learns a knob, records, and fits a phone", async () => {
+test("Chromium plays for half a minute without a gap, hears a change, learns a knob, records, fits a phone, and goes on when its server was killed", async () => {
   const tab = await ChromiumTab.open();
   await play(tab).finally(() => tab.close());
 });

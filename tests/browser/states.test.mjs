@@ -80,10 +80,15 @@ test("a server that stays away is tried again, until it is back", async () => {
   await play();
   await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
   mock.faults.full = true;
-  client().ws.terminate();
+  const lost = client();
+  lost.ws.terminate();
   await view.page.locator(".toast", { hasText: "The server is full" }).waitFor();
-  mock.faults.full = false;
+  // What is held plays on, and the server is told so.
+  await figureWhere(view.page, "lead", (seconds) => seconds < 0.01);
   const dry = await figure(view.page, "played");
+  mock.faults.full = false;
+  await until(view.page, () => client() && sent("session.start").length);
+  assert.ok(sent("session.start")[0].played > lost.generated - 0.02 * lost.rate);
   await figureWhere(view.page, "played", (seconds) => seconds > dry + 1);
   assert.equal(await view.page.locator("body").getAttribute("data-state"), "playing");
 });

@@ -70,6 +70,39 @@ async fn any_server_with_the_key_goes_on_at_the_next_sample_to_the_bit() {
     there.stop().await;
 }
 
+/// The server was away for longer than the lead: all that is held has been heard, and nothing more is until enough comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_run_dry_goes_on_without_a_further_word() {
+    const THRESHOLD: u64 = 48_000;
+    // A token early in what is held, as a client has it that loses the connection before the next one.
+    let (here, there) = (Server::start(model(), fast(), Limits::default()).await, server().await);
+    let mut lost = Client::start(&here, start(json!({}))).await;
+    lost.playback("PLAY").await;
+    let token = lost.event("session.token").await;
+    // Not acknowledged: the lead is full.
+    while !lost.hears_nothing().await {}
+    let held = lost.created["lead_samples"].as_u64().unwrap();
+    drop(lost);
+    assert!(token["at_sample"].as_u64().unwrap() < held / 2);
+
+    let again = json!({ "resume_token": token["resume_token"], "played": held / 2 });
+    let mut client = Client::resume(&there, start(again), Vec::new(), 0).await;
+    client.samples = client.created["first_sample"].as_u64().unwrap();
+    // What was held played on while the connection was opened.
+    client.send(json!({ "type": "played", "sample": held })).await;
+    client.playback("PLAY").await;
+    while client.samples < held + THRESHOLD {
+        match client.next().await {
+            Event::Json(event) => assert_ne!(event["type"], "error", "{event}"),
+            Event::Frame(_) => {}
+            Event::Closed(frame) => panic!("closed with {frame:?}"),
+        }
+    }
+    client.close().await;
+    here.stop().await;
+    there.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_asked_for_since_the_token_is_asked_for_again() {
     let server = server().await;

@@ -94,7 +94,7 @@ impl<'a> Visit<'a> {
         let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
         let seed = room.steering.lock().await.seed();
         let Arrival { news, recent, first_sample, state } = room.arrive();
-        let revocable = app.engine.lead_samples() + app.engine.grid().chunk_samples();
+        let revocable = app.engine.revocable_samples();
         let resampling =
             Resampling::new(rates, first_sample, revocable).map_err(|error| Ending::failure(error.to_string()))?;
         let terms = Terms { id, sound: start.sound, rates, spectrogram: start.spectrogram, seed };
