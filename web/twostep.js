@@ -121,27 +121,42 @@ export class Twostep extends EventTarget {
     return this.#link.session;
   }
 
-  /** What the listener does: `idle` is without a session. */
+  /**
+   * What the listener does: `idle` is without a session.
+   * @returns {"idle" | "connecting" | "playing" | "paused" | "stopped"}
+   */
   get state() {
     return this.#state;
   }
 
-  /** The last {@link Stats}, if any. */
+  /**
+   * The last {@link Stats}, if any.
+   * @returns {Stats | null}
+   */
   get stats() {
     return this.#stats;
   }
 
-  /** The mix asked for. */
+  /**
+   * The mix asked for.
+   * @returns {Prompt[]}
+   */
   get prompts() {
     return this.#prompts;
   }
 
-  /** The settings asked for. */
+  /**
+   * The settings asked for.
+   * @returns {Config}
+   */
   get config() {
     return this.#config;
   }
 
-  /** Samples per second that the browser plays; 0 before the first `play()`. */
+  /**
+   * Samples per second that the browser plays; 0 before the first `play()`.
+   * @returns {number}
+   */
   get sampleRate() {
     return this.#context?.sampleRate ?? 0;
   }
@@ -188,7 +203,10 @@ export class Twostep extends EventTarget {
     this.#link.forget();
   }
 
-  /** Forgets the context while it plays on. */
+  /**
+   * Forgets the context while it plays on.
+   * @returns {string | null} as {@link Twostep#setPrompts}
+   */
   reset() {
     return this.#send("playback.set", { state: "RESET_CONTEXT" }, "reset");
   }
