@@ -254,3 +254,18 @@ fn a_model_of_another_family_is_checked_and_generated_with() {
     let empty = complaint(&model, &["models", "check", folder.path().to_str().unwrap()]);
     assert!(empty.contains("not fit for use"), "{empty}");
 }
+
+#[test]
+fn the_doctor_looks_at_models_of_every_family() {
+    let public = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/consistency_tta");
+    for (model, family) in [(&shipped(), "of twostep"), (&public, "of ConsistencyTTA")] {
+        let done = twostep(model, &["doctor", "--listen", "127.0.0.1:0"]);
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(done.status.success(), "{said}");
+        for part in [family, "SHA-256", "listeners at once", "ready to serve"] {
+            assert!(said.contains(part), "no {part} in {said}");
+        }
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    assert!(complaint(nothing.path(), &["doctor", "--listen", "127.0.0.1:0"]).contains("must be mended"));
+}

@@ -3,13 +3,15 @@
 use std::fmt::Display;
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 
 use clap::Args;
 use sha2::{Digest, Sha256};
 use twostep::device::describe;
-use twostep::engine::{Engine, EngineConfig, ModelInfo, ModelRenderer, Readiness};
-use twostep::families::Family;
-use twostep::model::Model;
+use twostep::engine::{Engine, EngineConfig, Readiness, Renderer};
+use twostep::families::{Family, consistency_tta};
+use twostep::model::FILES;
+use twostep::server::Loaded;
 
 use super::serve::ServeArgs;
 
@@ -57,8 +59,25 @@ impl Doctor {
         machine(&mut report);
         self.settings(&mut report);
         self.port(&mut report);
-        if let Some(model) = self.model(&mut report) {
-            self.capacity(model, &mut report)?;
+        let model = &self.serve.model;
+        match model.family() {
+            Ok(family @ Family::Native) => {
+                let load = || {
+                    let model = model.load()?;
+                    let device = format!("{}, {:?}", describe(model.device()), model.precision());
+                    Ok((Loaded::from(model), device))
+                };
+                self.model(family, &FILES, load, &mut report)?;
+            }
+            Ok(family @ Family::ConsistencyTta) => {
+                let load = || {
+                    let renderer = model.load_consistency_tta()?;
+                    let device = describe(renderer.model().device());
+                    Ok((Loaded::from(renderer), device))
+                };
+                self.model(family, &consistency_tta::folder::FILES, load, &mut report)?;
+            }
+            Err(error) => report.say(Verdict::Bad, "model", format!("{}: {error:#}", model.model.display())),
         }
         match (report.bad, report.slow) {
             (0, 0) => println!("\nThis machine is ready to serve."),
@@ -110,44 +129,45 @@ impl Doctor {
         }
     }
 
-    fn model(&self, report: &mut Report) -> Option<Model> {
+    /// Checks the weights among `files`, the model that they make, and how many listeners it can serve.
+    fn model<R: Renderer>(
+        &self,
+        family: Family,
+        files: &[&str],
+        load: impl FnOnce() -> anyhow::Result<(Loaded<R>, String)>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
         let folder = &self.serve.model.model;
-        let weights = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut weights: Vec<_> = weights.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
-        weights.sort();
-        for path in weights {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match fs::read(&path) {
-                Ok(bytes) => {
-                    let hash: String =
-                        Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-                    report.say(Verdict::Fine, "file", format!("{name}: {} bytes, SHA-256 {hash}...", bytes.len()));
+        for name in files.iter().filter(|file| file.ends_with(".safetensors")) {
+            match hash(&folder.join(name)) {
+                Ok((bytes, hash)) => {
+                    report.say(Verdict::Fine, "file", format!("{name}: {bytes} bytes, SHA-256 {hash}..."))
                 }
                 Err(error) => report.say(Verdict::Bad, "file", format!("{name}: {error}")),
             }
         }
-        match self.serve.model.load() {
-            Ok(model) => {
-                let fingerprint: String = model.fingerprint().chars().take(16).collect();
-                report.say(Verdict::Fine, "model", format!("{}, fingerprint {fingerprint}...", folder.display()));
-                let device = format!("{}, {:?}", describe(model.device()), model.precision());
+        match load() {
+            Ok((loaded, device)) => {
+                let fingerprint: String = loaded.info.fingerprint.chars().take(16).collect();
+                let found = format!("{} of {}, fingerprint {fingerprint}...", folder.display(), family.name());
+                report.say(Verdict::Fine, "model", found);
                 report.say(Verdict::Fine, "device", device);
-                Some(model)
+                self.capacity(family, loaded, report)
             }
             Err(error) => {
                 report.say(Verdict::Bad, "model", format!("{}: {error:#}", folder.display()));
-                None
+                Ok(())
             }
         }
     }
 
     /// Makes chunks until it is known how many listeners can be served.
-    fn capacity(&self, model: Model, report: &mut Report) -> anyhow::Result<()> {
-        let info = ModelInfo::of(&model);
+    fn capacity<R: Renderer>(&self, family: Family, loaded: Loaded<R>, report: &mut Report) -> anyhow::Result<()> {
+        let Loaded { renderers, info, .. } = loaded;
         let seconds = info.chunk_samples as f64 / f64::from(info.sample_rate);
         // What is measured, whatever is asked for.
-        let config = EngineConfig { max_listeners: None, ..self.serve.engine(Family::Native) };
-        let engine = Engine::start(vec![ModelRenderer::new(model)], &info, config)?;
+        let config = EngineConfig { max_listeners: None, ..self.serve.engine(family) };
+        let engine = Engine::start(renderers, &info, config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match runtime.block_on(engine.warmed_up()) {
             Readiness::Ready(took) => {
@@ -169,6 +189,13 @@ impl Doctor {
         }
         Ok(())
     }
+}
+
+/// Length and the beginning of the SHA-256 of a file, which may be larger than the memory.
+fn hash(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut digest = Sha256::new();
+    let bytes = std::io::copy(&mut fs::File::open(path)?, &mut digest)?;
+    Ok((bytes, digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()))
 }
 
 /// The processor, its memory, and who else uses it.
