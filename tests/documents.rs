@@ -184,7 +184,7 @@ fn files_are_made_and_models_checked_as_it_is_written() {
     }
     assert!(ran >= 4, "{ran} commands were run");
     for file in ["rain.wav", "night.wav", "train.wav"] {
-        assert!(twostep::audio::read_wav(&folder.path().join(file)).unwrap().0.len() > 16_000, "{file}");
+        assert!(twostep::audio::read_wav(folder.path().join(file)).unwrap().0.len() > 16_000, "{file}");
     }
 }
 
@@ -293,7 +293,7 @@ fn other_programs_get_sound_as_it_is_written() {
         };
         succeeds(&line, &command.current_dir(folder.path()).output().unwrap());
         if let Some(at) = words.iter().position(|word| word == "-o") {
-            assert!(twostep::audio::read_wav(&folder.path().join(&words[at + 1])).unwrap().0.len() >= 5 * 48_000);
+            assert!(twostep::audio::read_wav(folder.path().join(&words[at + 1])).unwrap().0.len() >= 5 * 48_000);
         }
     }
 }

@@ -16,8 +16,10 @@ const MAX_BYTES: u64 = u32::MAX as u64 - 64;
 /// A sample as 16-bit PCM: full scale ±1 to ±32768, rounded to nearest (ties away from zero), clipped, 0 for what is not
 /// a number. No dither: equal input gives equal files.
 pub fn pcm16(sample: f32) -> i16 {
-    // The cast saturates.
-    (sample * 32_768.0).round() as i16
+    // Rounding to nearest in two operations that every processor has: the largest number below a half, so that no sum is
+    // rounded up to the next integer. The cast cuts off and saturates.
+    let scaled = sample * 32_768.0;
+    (scaled + 0.499_999_97_f32.copysign(scaled)) as i16
 }
 
 fn spec(sample_rate: u32) -> WavSpec {
@@ -281,5 +283,16 @@ mod tests {
             assert_eq!(pcm16(sample), want);
         }
         assert_eq!((pcm16(1.5 / 32_768.0), pcm16(-1.5 / 32_768.0)), (2, -2));
+        let mut sample = 1e-6f32;
+        while sample < 1.1 {
+            for near in
+                [sample.next_down(), sample, sample.next_up(), (sample * 32_768.0).floor() / 32_768.0 + 0.5 / 32_768.0]
+            {
+                for exact in [near, -near, near.next_down(), -near.next_down()] {
+                    assert_eq!(pcm16(exact), (exact * 32_768.0).round() as i16, "{exact}");
+                }
+            }
+            sample *= 1.000_1;
+        }
     }
 }

@@ -19,8 +19,8 @@ pub const FRAME_SAMPLES: usize = 8192;
 pub struct Frame {
     /// Header and payload.
     pub bytes: Bytes,
-    /// Where the sound of this frame ends, in output samples; 0 where it has none.
-    pub sent: u64,
+    /// The output samples that it brings; none where it has no sound.
+    pub samples: Range<u64>,
 }
 
 /// Why sound could not be encoded.
@@ -120,7 +120,7 @@ impl Encoder {
                 seq: self.next_seq(),
                 samples: (end - start) as u32,
             };
-            frames.push(Frame { bytes: assemble(&header, &chunk.columns), sent: 0 });
+            frames.push(Frame { bytes: assemble(&header, &chunk.columns), samples: 0..0 });
         }
         let (first_sample, pcm) = self.resampling.step(&chunk.pcm);
         let parts: Vec<Part> = match &mut self.coder {
@@ -149,7 +149,8 @@ impl Encoder {
                 seq: self.next_seq(),
                 samples,
             };
-            frames.push(Frame { bytes: assemble(&header, &bytes), sent: first_sample + u64::from(samples) });
+            let end = first_sample + u64::from(samples);
+            frames.push(Frame { bytes: assemble(&header, &bytes), samples: first_sample..end });
         }
         Ok(frames)
     }

@@ -44,8 +44,9 @@ pub(super) struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    /// The answer to `session.start`, of a stream that this encoder begins.
-    pub(super) fn created(&self, app: &App, encoder: &Encoder) -> SessionCreated {
+    /// The answer to `session.start`, of a stream that begins at this output sample and, where its sound is packed, has so
+    /// many to be dropped.
+    pub(super) fn created(&self, app: &App, first_sample: u64, pre_skip: Option<u32>) -> SessionCreated {
         let rates = self.rates;
         SessionCreated {
             session_id: self.id.to_owned(),
@@ -53,10 +54,10 @@ impl Terms<'_> {
             sample_rate: rates.output,
             channels: self.sound.channels,
             format: self.sound.format,
-            pre_skip: encoder.pre_skip(),
+            pre_skip,
             chunk_samples: rates.to_output(app.info.chunk_samples as u64),
             grid_samples: rates.to_output(app.engine.grid().frame_samples),
-            first_sample: encoder.wanted(),
+            first_sample,
             lead_samples: rates.to_output(app.engine.lead_samples()),
             spectrogram_rows: if self.spectrogram { COLUMN_ROWS } else { 0 },
             seed: self.seed,
@@ -127,7 +128,7 @@ impl<'a> Session<'a> {
         let terms = Terms { id, sound, rates, spectrogram, seed: steering.seed() };
         let encoder = Encoder::new(resampling, sound, spectrogram, revocable);
         let encoder = encoder.map_err(|error| Ending::failure(error.to_string()))?;
-        let created = terms.created(app, &encoder);
+        let created = terms.created(app, encoder.wanted(), encoder.pre_skip());
         greetings.insert(0, ServerMessage::Created(Box::new(created)));
         // Who resumes may hold sound of the connection before, and hears it before this one has sent any.
         let before = start.played.map_or(0, |played| played.saturating_add(rates.to_output(revocable)));

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use tracing::Instrument;
 
+use super::output::Frame;
 use super::{App, Limits};
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorBody, ErrorCode, ServerMessage};
@@ -24,6 +25,8 @@ use crate::protocol::{MAX_MESSAGE_BYTES, SUBPROTOCOL, close};
 /// Bytes of a message that are still read, so that one of more than [`MAX_MESSAGE_BYTES`] can be answered in order
 /// instead of with a reset connection.
 const TRANSPORT_BYTES: usize = 2 << 20;
+/// Bytes of outgoing frames that are written at once, where there are more than one to be sent.
+const WRITE_BYTES: usize = 64 << 10;
 /// Bytes of outgoing frames that may wait in one connection.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Bytes a close frame has for its reason.
@@ -69,7 +72,7 @@ pub(super) fn upgrade<C: Conversation>(
         .protocols([SUBPROTOCOL])
         .max_message_size(TRANSPORT_BYTES)
         .max_frame_size(TRANSPORT_BYTES)
-        .write_buffer_size(0)
+        .write_buffer_size(WRITE_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES)
         .on_upgrade(move |socket| {
             let conversation = async move {
@@ -124,7 +127,7 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// Messages on their way out, each with a deadline.
+/// Messages on their way out, with a deadline for each, or for the frames of a part of a chunk.
 pub(super) struct Outgoing {
     sink: SplitSink<WebSocket, Message>,
     deadline: Duration,
@@ -132,7 +135,22 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) async fn send(&mut self, message: Message) -> Result<(), Ending> {
-        match timeout(self.deadline, self.sink.send(message)).await {
+        Self::in_time(self.deadline, self.sink.send(message)).await
+    }
+
+    /// Sends frames in as few writes as it can: the packets of a second are many, and each write wakes the system.
+    pub(super) async fn send_frames(&mut self, frames: &[Frame]) -> Result<(), Ending> {
+        let sending = async {
+            for frame in frames {
+                self.sink.feed(Message::Binary(frame.bytes.clone())).await?;
+            }
+            self.sink.flush().await
+        };
+        Self::in_time(self.deadline, sending).await
+    }
+
+    async fn in_time(deadline: Duration, sending: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Ending> {
+        match timeout(deadline, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Ending::Lost("the connection broke")),
             Err(_) => Err(Ending::Lost("the client does not read")),

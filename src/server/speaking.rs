@@ -112,11 +112,10 @@ impl Speaking<'_> {
     async fn sound(&mut self, outgoing: &mut Outgoing, mut rendered: Rendered, sent: &AtomicU64) -> Result<(), Ending> {
         self.token.note(&mut rendered);
         let frames = self.encoder.step(&rendered).map_err(|error| Ending::failure(error.to_string()))?;
-        for frame in frames {
-            // Before it leaves, so that no acknowledgement can overtake it.
-            sent.fetch_max(frame.sent, Ordering::Relaxed);
-            outgoing.send(Message::Binary(frame.bytes)).await?;
-        }
+        // Before they leave, so that no acknowledgement can overtake them.
+        let end = frames.iter().map(|frame| frame.samples.end).max().unwrap_or_default();
+        sent.fetch_max(end, Ordering::Relaxed);
+        outgoing.send_frames(&frames).await?;
         // Behind the sound, so that whoever resumes holds more than the token needs.
         match self.token.due(self.app.limits.token) {
             Some(checkpoint) => {

@@ -179,7 +179,7 @@ fn processor_time() -> Duration {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures for half a minute"]
-async fn a_hundred_listeners_cost_what_encoding_costs() {
+async fn a_hundred_listeners_cost_what_sending_costs() {
     let limits = Limits { streams_per_address: 1000, connections_per_address: 1000, ..brief() };
     let server = Server::start(model(), fast(), limits).await;
     open(&server, json!({ "name": "den", "prompt": "rain" })).await;
@@ -209,5 +209,31 @@ async fn a_hundred_listeners_cost_what_encoding_costs() {
     let each = (costs[1] - costs[0]) / 99.0;
     println!("one listener more: {:.3} % of one core", 100.0 * each);
     assert!(costs[1] < 2.0, "a hundred listeners take more than two cores");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_hears_the_same_in_every_format() {
+    let server = Server::start(model(), fast(), brief()).await;
+    open(&server, json!({ "name": "den", "prompt": "rain", "seed": 5 })).await;
+    for format in [json!({}), json!({ "sample_rate": 44_100 }), json!({ "format": "pcm_f32le", "channels": 1 })] {
+        let mut early = enter(&server, format.clone()).await;
+        let until = early.samples + 10 * CHUNK as u64;
+        hear(&mut early, until).await;
+        let mut late = enter(&server, format.clone()).await;
+        let from = late.created["first_sample"].as_u64().unwrap();
+        assert!(from > early.created["first_sample"].as_u64().unwrap());
+        let end = from.max(early.samples) + 4 * CHUNK as u64;
+        hear(&mut early, end).await;
+        hear(&mut late, end).await;
+        let heard = |client: &Client| {
+            let first = client.created["first_sample"].as_u64().unwrap();
+            let bytes = client.pcm.len() / (client.samples - first) as usize;
+            client.pcm[bytes * (from - first) as usize..bytes * (end - first) as usize].to_vec()
+        };
+        assert!(heard(&early) == heard(&late), "{format}");
+        early.close().await;
+        late.close().await;
+    }
     server.stop().await;
 }

@@ -151,7 +151,8 @@ pub struct Client {
     pub degraded: Vec<Range<u64>>,
     /// JSON events that nobody has asked for yet.
     pub events: Vec<Value>,
-    seq: u32,
+    /// The number of the next frame, where it is known.
+    seq: Option<u32>,
     epoch: u32,
 }
 
@@ -186,7 +187,7 @@ impl Client {
             first_frame,
             degraded,
             events,
-            seq: 0,
+            seq: Some(0),
             epoch: 0,
         }
     }
@@ -200,6 +201,8 @@ impl Client {
     pub fn begin_at_first_sample(&mut self) {
         self.samples = self.created["first_sample"].as_u64().unwrap();
         self.held_from = self.samples;
+        // Nor do its frames begin at 0.
+        self.seq = None;
     }
 
     /// Connects to a stream or a room and starts a session.
@@ -295,8 +298,8 @@ impl Client {
 
     fn check(&mut self, heard: &Heard) {
         let header = &heard.header;
-        assert_eq!(header.seq, self.seq, "a frame is missing");
-        self.seq += 1;
+        assert_eq!(header.seq, self.seq.unwrap_or(header.seq), "a frame is missing");
+        self.seq = Some(header.seq + 1);
         match header.flags & !DEGRADED {
             0 => assert_eq!(header.epoch, self.epoch),
             flags if flags & !(RESET | REPLACE) == 0 => assert!(header.epoch >= self.epoch),
@@ -326,7 +329,7 @@ impl Client {
         loop {
             if let Some(Ok(Message::Binary(bytes))) = timeout(PATIENCE, self.socket.next()).await.unwrap() {
                 let (header, _) = FrameHeader::decode(&bytes).unwrap();
-                (self.seq, self.epoch) = (header.seq + 1, header.epoch);
+                (self.seq, self.epoch) = (Some(header.seq + 1), header.epoch);
                 self.samples = header.first_sample + u64::from(header.samples);
                 if header.flags & REPLACE != 0 {
                     return header.first_sample;

@@ -10,17 +10,18 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::room::{Arrival, News, Room, RoomState};
-use crate::engine::{Change, Rendered, Transport};
-use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart};
+use super::track::{TrackFormat, Tuned};
+use crate::engine::{Change, Transport};
+use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart, SoundFormat};
 use crate::protocol::close;
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorCode, Playback, RoomMessage, ServerMessage};
 use crate::server::App;
 use crate::server::listening::started_already;
 use crate::server::native::{binary, opening};
-use crate::server::output::Encoder;
+use crate::server::output::Frame;
 use crate::server::quota::Seat;
-use crate::server::rate::{Rates, Resampling};
+use crate::server::rate::Rates;
 use crate::server::session::Terms;
 use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, receive};
 use crate::server::steering::served;
@@ -74,7 +75,7 @@ struct Visit<'a> {
     /// Which member this is.
     number: u64,
     host: bool,
-    encoder: Encoder,
+    rates: Rates,
     news: broadcast::Receiver<News>,
     /// Where the sound sent so far ends, in output samples.
     sent: u64,
@@ -93,19 +94,18 @@ impl<'a> Visit<'a> {
         let host = check(app, room, &start).map_err(|(code, refusal)| Ending::refusal(code, refusal, event_id))?;
         let rates = Rates { model: app.info.sample_rate, output: start.sound.rate(app.info.sample_rate) };
         let seed = room.steering.lock().await.seed();
-        let Arrival { news, recent, first_sample, state } = room.arrive();
-        let revocable = app.engine.revocable_samples();
-        let resampling =
-            Resampling::new(rates, first_sample, revocable).map_err(|error| Ending::failure(error.to_string()))?;
+        // Who names the rate that the model has hears what others hear who name none.
+        let sound = SoundFormat { sample_rate: None, ..start.sound };
+        let format = TrackFormat { sound, rates, columns: start.spectrogram };
+        let arrival = room.arrive(format, app.engine.revocable_samples());
+        let Arrival { track, first_sample, state } = arrival.map_err(|error| Ending::failure(error.to_string()))?;
+        let Tuned { news, recent, first_sample: first, pre_skip } = track;
         let terms = Terms { id, sound: start.sound, rates, spectrogram: start.spectrogram, seed };
-        let encoder = Encoder::new(resampling, start.sound, start.spectrogram, revocable)
-            .map_err(|error| Ending::failure(error.to_string()))?;
-        let first = encoder.wanted();
-        outgoing.tell(&ServerMessage::Created(Box::new(terms.created(app, &encoder)))).await?;
-        let mut visit = Self { app, room, number: rand::random(), host, encoder, news, sent: first };
+        outgoing.tell(&ServerMessage::Created(Box::new(terms.created(app, first, pre_skip)))).await?;
+        let mut visit = Self { app, room, number: rand::random(), host, rates, news, sent: first };
         visit.state(first_sample, &state, outgoing).await?;
-        for rendered in recent {
-            visit.sound(&rendered, outgoing).await?;
+        for frames in recent {
+            visit.sound(&frames, outgoing).await?;
         }
         Ok(visit)
     }
@@ -159,10 +159,10 @@ impl<'a> Visit<'a> {
 
     async fn tell(&mut self, news: News, outgoing: &mut Outgoing) -> Result<(), Ending> {
         match news {
-            News::Sound(rendered) => self.sound(&rendered, outgoing).await,
+            News::Sound(frames) => self.sound(&frames, outgoing).await,
             News::Applied { member, event_id, at_sample, state } => {
                 if member == self.number {
-                    let at_sample = self.encoder.rates().to_output(at_sample);
+                    let at_sample = self.rates.to_output(at_sample);
                     outgoing.tell(&ServerMessage::Applied { event_id, at_sample }).await?;
                 }
                 self.state(at_sample, &state, outgoing).await
@@ -174,13 +174,9 @@ impl<'a> Visit<'a> {
         }
     }
 
-    async fn sound(&mut self, rendered: &Rendered, outgoing: &mut Outgoing) -> Result<(), Ending> {
-        let frames = self.encoder.step(rendered).map_err(|error| Ending::failure(error.to_string()))?;
-        for frame in frames {
-            self.sent = self.sent.max(frame.sent);
-            outgoing.send(Message::Binary(frame.bytes)).await?;
-        }
-        Ok(())
+    async fn sound(&mut self, frames: &[Frame], outgoing: &mut Outgoing) -> Result<(), Ending> {
+        self.sent = frames.iter().map(|frame| frame.samples.end).fold(self.sent, u64::max);
+        outgoing.send_frames(frames).await
     }
 
     async fn state(&mut self, at_sample: u64, state: &RoomState, outgoing: &mut Outgoing) -> Result<(), Ending> {
@@ -194,7 +190,7 @@ impl<'a> Visit<'a> {
                 Transport::Stop => Playback::Stop,
             },
             members: self.room.members(),
-            at_sample: self.encoder.rates().to_output(at_sample),
+            at_sample: self.rates.to_output(at_sample),
         };
         outgoing.tell(&ServerMessage::Room(Box::new(message))).await
     }

@@ -1,7 +1,8 @@
 //! Rooms: one stream that many hear. Whoever has the room's host key controls it; the others hear the same timeline, at the
-//! cost of encoding it for them.
+//! cost of sending it to them: each format is encoded once.
 //!
-//! * [`room`]: the stream, its clock and what it tells; [`member`]: the conversation with one of those who are there
+//! * [`room`]: the stream, its clock and what it tells; [`track`]: the same in one format, for all who hear it so;
+//!   [`member`]: the conversation with one of those who are there
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ use room::Room;
 
 mod member;
 mod room;
+mod track;
 
 /// Characters of a room's name at most.
 const NAME_CHARS: usize = 64;

@@ -6,19 +6,19 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::track::{Track, TrackFormat, Tuned};
 use crate::condition::Prompt;
 use crate::engine::{Change, EngineError, Rendered, StreamControl, StreamEvent, StreamOutput, Transport};
 use crate::server::App;
 use crate::server::asked::Asked;
 use crate::server::guard::Place;
+use crate::server::output::{EncodeError, Frame};
 use crate::server::steering::Steering;
 
-/// News that may wait for a member; one that has more to catch up is too slow, and let go.
-const NEWS: usize = 64;
 /// From one look at the clock to the next.
 const TICK: Duration = Duration::from_millis(50);
 /// How far members are believed to be away: a change reaches them all before they hear what it replaces.
@@ -28,7 +28,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(150);
 #[derive(Clone, Debug)]
 pub(super) enum News {
     /// More sound.
-    Sound(Arc<Rendered>),
+    Sound(Arc<[Frame]>),
     /// A change of this member is in force from this sample of the model on.
     Applied {
         /// Who asked.
@@ -62,10 +62,12 @@ struct Pending {
 /// What a newcomer needs to hear what the others hear.
 struct Air {
     /// Sound that is not heard yet, in the order it was told.
-    recent: VecDeque<Arc<Rendered>>,
+    recent: VecDeque<Rendered>,
     /// Where the sound ends.
     end: u64,
     state: Arc<RoomState>,
+    /// The same, in each format that is listened to.
+    tracks: Vec<Track>,
 }
 
 /// One room.
@@ -77,7 +79,6 @@ pub(super) struct Room {
     pub(super) control: StreamControl,
     pending: std::sync::Mutex<VecDeque<Pending>>,
     air: std::sync::Mutex<Air>,
-    news: broadcast::Sender<News>,
     members: AtomicUsize,
     most: usize,
     ended: CancellationToken,
@@ -91,9 +92,8 @@ impl std::fmt::Debug for Room {
 
 /// What a newcomer gets.
 pub(super) struct Arrival {
-    pub(super) news: broadcast::Receiver<News>,
-    pub(super) recent: Vec<Arc<Rendered>>,
-    /// The first sample that comes.
+    pub(super) track: Tuned,
+    /// The first sample of the model that is not heard yet.
     pub(super) first_sample: u64,
     pub(super) state: Arc<RoomState>,
 }
@@ -121,8 +121,7 @@ impl Room {
             steering: Mutex::new(steering),
             control,
             pending: std::sync::Mutex::default(),
-            air: std::sync::Mutex::new(Air { recent: VecDeque::new(), end: 0, state }),
-            news: broadcast::channel(NEWS).0,
+            air: std::sync::Mutex::new(Air { recent: VecDeque::new(), end: 0, state, tracks: Vec::new() }),
             members: AtomicUsize::new(0),
             most: app.limits.room_members,
             ended: CancellationToken::new(),
@@ -139,7 +138,7 @@ impl Room {
             tracing::info!(room = %running.name, reason, "a room is closed");
             running.ended.cancel();
             app.rooms.close(&running.name);
-            let _ = running.news.send(News::Ended(reason.into()));
+            running.air().tell(&News::Ended(reason.into()));
             drop(seat);
         });
         Ok(room)
@@ -177,11 +176,22 @@ impl Room {
     }
 
     /// From now on the newcomer is told what the others are, and has what they may not have heard yet.
-    pub(super) fn arrive(&self) -> Arrival {
-        let air = self.air();
-        let recent: Vec<_> = air.recent.iter().cloned().collect();
-        let first_sample = recent.first().map_or(air.end, |rendered| rendered.span.first_sample);
-        Arrival { news: self.news.subscribe(), recent, first_sample, state: Arc::clone(&air.state) }
+    ///
+    /// # Errors
+    /// When sound cannot be encoded in this format.
+    pub(super) fn arrive(&self, format: TrackFormat, revocable: u64) -> Result<Arrival, EncodeError> {
+        let mut air = self.air();
+        let first_sample = air.recent.front().map_or(air.end, |rendered| rendered.span.first_sample);
+        let track = match air.tracks.iter().find(|track| track.format == format) {
+            Some(track) => track.tune_in(),
+            None => {
+                let track = Track::new(format, first_sample, revocable, &air.recent)?;
+                let tuned = track.tune_in();
+                air.tracks.push(track);
+                tuned
+            }
+        };
+        Ok(Arrival { track, first_sample, state: Arc::clone(&air.state) })
     }
 
     /// Asks for a change; all members are told when it takes effect. Call it with [`Room::steering`] locked, so that changes
@@ -210,7 +220,7 @@ impl Room {
         loop {
             tokio::select! {
                 event = stream.output.next() => match event {
-                    Some(StreamEvent::Sound(rendered)) => self.sound(Arc::new(*rendered)),
+                    Some(StreamEvent::Sound(rendered)) => self.sound(*rendered),
                     Some(StreamEvent::Applied { at_sample, .. }) => self.applied(at_sample, &mut stream),
                     Some(StreamEvent::Failed(error)) => {
                         app.metrics.server_error();
@@ -234,12 +244,13 @@ impl Room {
     }
 
     /// Everybody is told of new sound.
-    fn sound(&self, rendered: Arc<Rendered>) {
+    fn sound(&self, mut rendered: Rendered) {
+        rendered.checkpoint = None;
+        // Under the lock, so that a newcomer is told of each sound once.
         let mut air = self.air();
-        air.end = rendered.span.first_sample + rendered.chunk.pcm.len() as u64;
-        air.recent.push_back(Arc::clone(&rendered));
-        // Under the lock, so that a newcomer is told of each sound once. Nobody may be here.
-        let _ = self.news.send(News::Sound(rendered));
+        air.end = end(&rendered);
+        air.tracks.retain_mut(|track| track.sound(&rendered));
+        air.recent.push_back(rendered);
     }
 
     /// Everybody is told that the oldest change that waits is in force.
@@ -252,7 +263,7 @@ impl Room {
             Some(Transport::Pause) => stream.pause(air.end),
             Some(Transport::Stop) => {
                 stream.pause(air.end);
-                air.recent.clear();
+                air.forget(u64::MAX);
                 stream.at = at_sample.max(stream.at);
             }
             Some(Transport::ResetContext) | None => {}
@@ -260,7 +271,7 @@ impl Room {
         let transport = transport.filter(|&t| t != Transport::ResetContext).unwrap_or(air.state.transport);
         air.state = Arc::new(RoomState { prompts, transport });
         let state = Arc::clone(&air.state);
-        let _ = self.news.send(News::Applied { member, event_id, at_sample, state });
+        air.tell(&News::Applied { member, event_id, at_sample, state });
     }
 
     /// All have heard what their time has come for.
@@ -268,10 +279,27 @@ impl Room {
         let mut air = self.air();
         let heard = stream.position(air.end);
         self.control.hear(heard);
-        let past = |rendered: &Rendered| rendered.span.first_sample + rendered.chunk.pcm.len() as u64 <= heard;
-        while air.recent.front().is_some_and(|rendered| past(rendered)) {
-            air.recent.pop_front();
+        air.forget(heard);
+    }
+}
+
+/// Where sound ends.
+pub(super) fn end(rendered: &Rendered) -> u64 {
+    rendered.span.first_sample + rendered.chunk.pcm.len() as u64
+}
+
+impl Air {
+    /// Everybody is told.
+    fn tell(&self, news: &News) {
+        self.tracks.iter().for_each(|track| track.tell(news.clone()));
+    }
+
+    /// No newcomer needs what ends here or before.
+    fn forget(&mut self, heard: u64) {
+        while self.recent.front().is_some_and(|rendered| end(rendered) <= heard) {
+            self.recent.pop_front();
         }
+        self.tracks.iter_mut().for_each(|track| track.forget(heard));
     }
 }
 
