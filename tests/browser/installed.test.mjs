@@ -55,7 +55,7 @@ test("the shell is every file of the page, kept for when the server is gone; not
     return requests.flat().map(({ url }) => new URL(url).pathname.slice(1)).sort();
   });
   const served = await readdir(WEB);
-  const unneeded = ["index.html", "package.json", "sw.js", "types.js", "icon-512.png", "icon-maskable-512.png"];
+  const unneeded = ["index.html", "package.json", "sw.js", "tsconfig.json", "types.js", "icon-512.png", "icon-maskable-512.png"];
   assert.deepEqual(kept, ["", ...served.filter((name) => !unneeded.includes(name))].sort());
 
   await mock.stop();
