@@ -48,7 +48,8 @@ test("what was heard is kept for its time, in whole pieces, and no longer", asyn
   assert.ok(seconds >= 2 && seconds <= 4.1, `${seconds} s`);
   const samples = new Int16Array(await heard.file(rate).arrayBuffer()).subarray(22);
   assert.equal(samples.length, 2 * rate * seconds);
-  assert.ok(Math.abs(samples.at(-1) - 0.69 * 32767) <= 1, "the newest is at the end");
+  // Dither moves a sample by less than one step, and rounding by half a one.
+  assert.ok(Math.abs(samples.at(-1) - 0.69 * 32767) < 1.5, "the newest is at the end");
 });
 
 test("a scene is saved under a name, recalled with prompts, controls and seed, and deleted", async () => {
