@@ -143,7 +143,7 @@ twostep.addEventListener("stats", ({ detail }) => {
   document.body.dataset.player = detail.state;
 });
 
-const draw = () => spectrogram.draw(twostep.heard, twostep.session?.sample_rate ?? 48_000);
+const draw = () => spectrogram.draw(twostep.heard, twostep.sampleRate || 48_000);
 let animating = false;
 
 function animate() {

@@ -23,6 +23,11 @@ pub struct Frame {
     pub samples: Range<u64>,
 }
 
+/// Where the sound of frames ends, in output samples; 0 where there is none.
+pub fn end(frames: &[Frame]) -> u64 {
+    frames.iter().map(|frame| frame.samples.end).max().unwrap_or_default()
+}
+
 /// Why sound could not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {

@@ -135,7 +135,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) async fn send(&mut self, message: Message) -> Result<(), Ending> {
-        Self::in_time(self.deadline, self.sink.send(message)).await
+        Self::within(self.deadline, self.sink.send(message)).await
     }
 
     /// Sends frames in as few writes as it can: the packets of a second are many, and each write wakes the system.
@@ -146,10 +146,10 @@ impl Outgoing {
             }
             self.sink.flush().await
         };
-        Self::in_time(self.deadline, sending).await
+        Self::within(self.deadline, sending).await
     }
 
-    async fn in_time(deadline: Duration, sending: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Ending> {
+    async fn within(deadline: Duration, sending: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Ending> {
         match timeout(deadline, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Ending::Lost("the connection broke")),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::App;
-use super::output::Encoder;
+use super::output::{self, Encoder};
 use super::socket::{Ending, Outgoing};
 use crate::engine::{Checkpoint, Rendered, StreamEvent, StreamOutput};
 use crate::protocol::server::ServerMessage;
@@ -113,8 +113,7 @@ impl Speaking<'_> {
         self.token.note(&mut rendered);
         let frames = self.encoder.step(&rendered).map_err(|error| Ending::failure(error.to_string()))?;
         // Before they leave, so that no acknowledgement can overtake them.
-        let end = frames.iter().map(|frame| frame.samples.end).max().unwrap_or_default();
-        sent.fetch_max(end, Ordering::Relaxed);
+        sent.fetch_max(output::end(&frames), Ordering::Relaxed);
         outgoing.send_frames(&frames).await?;
         // Behind the sound, so that whoever resumes holds more than the token needs.
         match self.token.due(self.app.limits.token) {

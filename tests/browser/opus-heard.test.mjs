@@ -27,6 +27,21 @@ async function offerOpus(packets) {
   mock.faults.opus = { preSkip: run.preSkip, runs: [run.packets] };
 }
 
+/** Opens the page where its address asks for Opus, and plays. */
+async function playOpus() {
+  await view.page.goto(`${mock.url}?format=opus`);
+  await ready(view.page);
+  await play();
+}
+
+/** Plays Opus for a moment. */
+async function opusPlays() {
+  await offerOpus(400);
+  await playOpus();
+  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
+  return { dry: await figure(view.page, "underruns"), lost: client() };
+}
+
 test("what is heard stands at the same sample as with PCM and is as loud, across a replacement too", async () => {
   await view.page.goto(mock.url);
   await opusIsHeardAsPcm(view.page, mock);
@@ -38,9 +53,7 @@ test("the page takes Opus where its address asks for it, and PCM where it does n
   await until(view.page, () => client());
   await figureWhere(view.page, "played", (seconds) => seconds > 0.3);
   assert.equal(start().format, "pcm_s16le");
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
+  await playOpus();
   await figureWhere(view.page, "played", (seconds) => seconds > 3);
   assert.deepEqual([start().format, start().sample_rate], ["opus", 48_000]);
   await figureWhere(view.page, "level", (decibels) => decibels > -20);
@@ -49,9 +62,7 @@ test("the page takes Opus where its address asks for it, and PCM where it does n
 });
 
 test("a server without Opus is heard as PCM, and the page says so", async () => {
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
+  await playOpus();
   await warned("this server does not offer it.").waitFor();
   await figureWhere(view.page, "played", (seconds) => seconds > 1);
   assert.deepEqual([start().format, start().sample_rate], ["pcm_s16le", 48_000]);
@@ -62,9 +73,7 @@ test("a server without Opus is heard as PCM, and the page says so", async () => 
 
 test("a browser that cannot decode Opus asks for PCM at once, and the page says so", async () => {
   await view.page.addInitScript(() => delete globalThis.AudioDecoder);
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
+  await playOpus();
   await warned("this browser has no AudioDecoder.").waitFor();
   await figureWhere(view.page, "played", (seconds) => seconds > 1);
   assert.equal(start().format, "pcm_s16le");
@@ -72,13 +81,7 @@ test("a browser that cannot decode Opus asks for PCM at once, and the page says 
 });
 
 test("a stream moves on to a server without Opus, without a gap", async () => {
-  await offerOpus(400);
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
-  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
-  const dry = await figure(view.page, "underruns");
-  const lost = client();
+  const { dry, lost } = await opusPlays();
   assert.equal(start().format, "opus");
   mock.faults.opus = null;
   lost.ws.terminate();
@@ -89,13 +92,7 @@ test("a stream moves on to a server without Opus, without a gap", async () => {
 });
 
 test("a lost connection is taken up again with Opus, at the next sample", async () => {
-  await offerOpus(400);
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
-  await figureWhere(view.page, "played", (seconds) => seconds > 0.5);
-  const dry = await figure(view.page, "underruns");
-  const lost = client();
+  const { dry, lost } = await opusPlays();
   lost.ws.terminate();
   await until(view.page, () => client() && client() !== lost);
   await figureWhere(view.page, "played", (seconds) => seconds > 4);
@@ -111,9 +108,7 @@ const NO_PACKET = Uint8Array.of(0xff, 0);
 test("packets that cannot be decoded are no end of the sound: a new session has PCM", async () => {
   mock.faults.opus = { preSkip: 312, runs: [Array(400).fill(NO_PACKET)] };
   mock.faults.voice = RISING;
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
+  await playOpus();
   await warned("").waitFor();
   await figureWhere(view.page, "played", (seconds) => seconds > 1);
   assert.equal(start().format, "pcm_s16le");
@@ -124,9 +119,7 @@ test("packets that cannot be decoded are no end of the sound: a new session has 
 test("packets that cannot be decoded later are no end of it either: it goes on as PCM where it was", async () => {
   await offerOpus(400);
   mock.faults.opus.runs[0].fill(NO_PACKET, 150);
-  await view.page.goto(`${mock.url}?format=opus`);
-  await ready(view.page);
-  await play();
+  await playOpus();
   await warned("").waitFor();
   await figureWhere(view.page, "played", (seconds) => seconds > 4);
   assert.equal(start().format, "pcm_s16le");

@@ -19,7 +19,7 @@ use crate::protocol::server::{ErrorCode, Playback, RoomMessage, ServerMessage};
 use crate::server::App;
 use crate::server::listening::started_already;
 use crate::server::native::{binary, opening};
-use crate::server::output::Frame;
+use crate::server::output::{self, Frame};
 use crate::server::quota::Seat;
 use crate::server::rate::Rates;
 use crate::server::session::Terms;
@@ -175,7 +175,7 @@ impl<'a> Visit<'a> {
     }
 
     async fn sound(&mut self, frames: &[Frame], outgoing: &mut Outgoing) -> Result<(), Ending> {
-        self.sent = frames.iter().map(|frame| frame.samples.end).fold(self.sent, u64::max);
+        self.sent = self.sent.max(output::end(frames));
         outgoing.send_frames(frames).await
     }
 
