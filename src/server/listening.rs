@@ -3,15 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::WebSocket;
-use futures::stream::SplitStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use super::native::binary;
 use super::rate::Rates;
-use super::socket::{Ending, Incoming, receive};
+use super::socket::{Ending, Incoming, Source, receive};
 use super::steering::Steering;
 use crate::engine::{Change, StreamControl, Transport};
 use crate::protocol::client::{ClientMessage, Played, Received};
@@ -52,7 +50,7 @@ impl Listening<'_> {
     /// Reads until the client leaves, breaks the rules of the transport, or falls silent.
     pub(super) async fn run(
         mut self,
-        source: &mut SplitStream<WebSocket>,
+        source: &mut Source,
         answers: &mpsc::Sender<ServerMessage>,
         sent: &AtomicU64,
     ) -> Ending {

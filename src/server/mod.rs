@@ -2,8 +2,10 @@
 //!
 //! * [`http`]: routes; `request_id`: their names in the log; [`page`]: the embedded page; [`metrics`]: what is
 //!   counted; [`limits`]: every deadline and bound
-//! * [`socket`]: a WebSocket from its upgrade to its close; [`native`]: how a conversation begins; [`session`]: how it goes
-//!   on, of which [`listening`] is one half and [`speaking`] the other; [`lyria`]: the same in Lyria RealTime's protocol
+//! * [`upgrade`]: how a request becomes a WebSocket; [`wire`]: the bytes under it; [`socket`]: the conversation over it,
+//!   to its close
+//! * [`native`]: how a conversation begins; [`session`]: how it goes on, of which [`listening`] is one half and
+//!   [`speaking`] the other; [`lyria`]: the same in Lyria RealTime's protocol
 //! * [`steering`]: messages to conditions; [`output`]: sound to frames, [`rate`]: at the listener's rate
 //! * [`rooms`]: one stream that many hear
 //! * [`connection`]: from the socket to the routes, [`tls`] on the way; [`guard`]: what every request passes, with [`auth`],
@@ -52,6 +54,8 @@ mod speaking;
 pub mod steering;
 pub mod tls;
 pub mod token;
+mod upgrade;
+mod wire;
 
 pub use guard::Security;
 pub use limits::Limits;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::WebSocket;
 use axum::response::Response;
-use futures::stream::SplitStream;
 
 use super::App;
 use super::guard::{Caller, Place};
 use super::session::Session;
-use super::socket::{self, Conversation, Ending, Incoming, Outgoing, Upgrade, in_time, receive};
+use super::socket::{self, Conversation, Ending, Incoming, Outgoing, Source, in_time, receive};
+use super::upgrade::Upgrade;
 use crate::engine::Pace;
 use crate::protocol::client::{ClientMessage, Received, SessionStart};
 use crate::protocol::close;
@@ -30,13 +29,7 @@ struct Native {
 impl Conversation for Native {
     const ERROR_EVENTS: bool = true;
 
-    async fn converse(
-        self,
-        id: &str,
-        app: &App,
-        outgoing: &mut Outgoing,
-        source: &mut SplitStream<WebSocket>,
-    ) -> Ending {
+    async fn converse(self, id: &str, app: &App, outgoing: &mut Outgoing, source: &mut Source) -> Ending {
         let Place { admission, seat: _seat } = self.place;
         match opening(app, source).await {
             Ok((start, event_id)) => match Session::open(id, app, admission, start, event_id).await {
@@ -49,14 +42,11 @@ impl Conversation for Native {
 }
 
 /// Waits for `session.start`, as long as it may take; anything else ends the conversation.
-pub(super) async fn opening(
-    app: &App,
-    source: &mut SplitStream<WebSocket>,
-) -> Result<(SessionStart, Option<String>), Ending> {
+pub(super) async fn opening(app: &App, source: &mut Source) -> Result<(SessionStart, Option<String>), Ending> {
     in_time(app, "session.start", first_message(source)).await
 }
 
-async fn first_message(source: &mut SplitStream<WebSocket>) -> Result<(SessionStart, Option<String>), Ending> {
+async fn first_message(source: &mut Source) -> Result<(SessionStart, Option<String>), Ending> {
     loop {
         let text = match receive(source).await? {
             Incoming::Text(text) => text,

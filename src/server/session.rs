@@ -3,8 +3,6 @@
 use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 
-use axum::extract::ws::WebSocket;
-use futures::stream::SplitStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -12,7 +10,7 @@ use super::App;
 use super::listening::Listening;
 use super::output::Encoder;
 use super::rate::{Rates, Resampling};
-use super::socket::{Ending, Outgoing};
+use super::socket::{Ending, Outgoing, Source};
 use super::speaking::{Speaking, TokenClock};
 use super::steering::{Steering, served};
 use crate::engine::{Admission, COLUMN_ROWS, Change};
@@ -156,7 +154,7 @@ impl<'a> Session<'a> {
     }
 
     /// Converses until one side has had enough. Whatever is still to be answered is, before the end.
-    pub(super) async fn run(self, outgoing: &mut Outgoing, source: &mut SplitStream<WebSocket>) -> Ending {
+    pub(super) async fn run(self, outgoing: &mut Outgoing, source: &mut Source) -> Ending {
         let Self { listening, speaking, greetings, sent } = self;
         let sent = AtomicU64::new(sent);
         let (answers, mut queue) = mpsc::channel(ANSWERS);

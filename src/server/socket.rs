@@ -4,30 +4,30 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::StatusCode;
 use axum::response::Response;
-use futures::stream::{SplitSink, SplitStream};
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde::Serialize;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tracing::Instrument;
 
+pub(super) use tokio_tungstenite::tungstenite::Message;
+
 use super::output::Frame;
+pub(super) use super::upgrade::Source;
+use super::upgrade::{Sink, Upgrade};
+use super::wire::Wire;
 use super::{App, Limits};
 use crate::protocol::fields::Refusal;
 use crate::protocol::server::{ErrorBody, ErrorCode, ServerMessage};
-use crate::protocol::{MAX_MESSAGE_BYTES, SUBPROTOCOL, close};
+use crate::protocol::{MAX_MESSAGE_BYTES, close};
 
 /// Bytes of a message that are still read, so that one of more than [`MAX_MESSAGE_BYTES`] can be answered in order
 /// instead of with a reset connection.
 const TRANSPORT_BYTES: usize = 2 << 20;
-/// Bytes of outgoing frames that are written at once, where there are more than one to be sent.
-const WRITE_BYTES: usize = 64 << 10;
-/// Bytes of outgoing frames that may wait in one connection.
+/// Bytes of outgoing events that may wait in one connection.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Bytes a close frame has for its reason.
 const REASON_BYTES: usize = 123;
@@ -43,44 +43,34 @@ pub(super) trait Conversation: Send + 'static {
         id: &str,
         app: &App,
         outgoing: &mut Outgoing,
-        source: &mut SplitStream<WebSocket>,
+        source: &mut Source,
     ) -> impl Future<Output = Ending> + Send;
 }
 
-/// What a request needs to become a WebSocket, or why it cannot.
-pub(super) type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-
-/// Answers an upgrade and converses. Refusals come before the upgrade: `begin` may still refuse.
+/// Upgrades and converses, unless `begin` refuses.
 pub(super) fn upgrade<C: Conversation>(
     app: Arc<App>,
     upgrade: Upgrade,
     begin: impl FnOnce(&App) -> Result<C, Box<Response>>,
 ) -> Response {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => {
-            let refusal = Refusal::whole(ErrorCode::UpgradeRequired, rejection.body_text());
-            return app.refuse_client(StatusCode::UPGRADE_REQUIRED, refusal);
-        }
-    };
     let conversation = match begin(&app) {
         Ok(conversation) => conversation,
         Err(response) => return *response,
     };
     let (tracked, request) = (app.sessions.token(), tracing::Span::current());
-    upgrade
-        .protocols([SUBPROTOCOL])
-        .max_message_size(TRANSPORT_BYTES)
-        .max_frame_size(TRANSPORT_BYTES)
-        .write_buffer_size(WRITE_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| {
-            let conversation = async move {
-                serve(socket, &app, conversation).await;
-                drop(tracked);
-            };
-            conversation.instrument(request)
-        })
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(TRANSPORT_BYTES))
+        .max_frame_size(Some(TRANSPORT_BYTES))
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES);
+    upgrade.accept(config, move |wire, sink, source| {
+        let conversation = async move {
+            let outgoing = Outgoing { sink, wire, deadline: app.limits.write };
+            serve(outgoing, source, &app, conversation).await;
+            drop(tracked);
+        };
+        conversation.instrument(request)
+    })
 }
 
 /// How a conversation ends.
@@ -129,7 +119,8 @@ pub(super) async fn in_time<T>(
 
 /// Messages on their way out, with a deadline for each, or for the frames of a part of a chunk.
 pub(super) struct Outgoing {
-    sink: SplitSink<WebSocket, Message>,
+    sink: Sink,
+    wire: Wire,
     deadline: Duration,
 }
 
@@ -138,18 +129,20 @@ impl Outgoing {
         Self::within(self.deadline, self.sink.send(message)).await
     }
 
-    /// Sends frames in as few writes as it can: the packets of a second are many, and each write wakes the system.
+    /// Sends frames, in as few writes as it can: the packets of a second are many, and each write wakes the system.
     pub(super) async fn send_frames(&mut self, frames: &[Frame]) -> Result<(), Ending> {
         let sending = async {
+            // What was said before comes before.
+            self.sink.flush().await?;
             for frame in frames {
-                self.sink.feed(Message::Binary(frame.bytes.clone())).await?;
+                self.wire.queue(&frame.bytes);
             }
             self.sink.flush().await
         };
         Self::within(self.deadline, sending).await
     }
 
-    async fn within(deadline: Duration, sending: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Ending> {
+    async fn within(deadline: Duration, sending: impl Future<Output = Result<(), Error>>) -> Result<(), Ending> {
         match timeout(deadline, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Ending::Lost("the connection broke")),
@@ -177,7 +170,7 @@ pub(super) enum Incoming {
 }
 
 /// The next message of a client, or the end that it calls for. Safe to cancel.
-pub(super) async fn receive(source: &mut SplitStream<WebSocket>) -> Result<Incoming, Ending> {
+pub(super) async fn receive(source: &mut Source) -> Result<Incoming, Ending> {
     match source.next().await {
         Some(Ok(Message::Text(text))) if text.len() > MAX_MESSAGE_BYTES => Err(too_big()),
         Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text.as_str().to_owned())),
@@ -186,6 +179,8 @@ pub(super) async fn receive(source: &mut SplitStream<WebSocket>) -> Result<Incom
         Some(Ok(Message::Ping(_))) => Ok(Incoming::Alive),
         Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
         Some(Ok(Message::Close(_))) => Err(Ending::ByClient),
+        // Only ever written.
+        Some(Ok(Message::Frame(_))) => Err(Ending::Close(close::PROTOCOL, None)),
         Some(Err(error)) => Err(broken(error)),
         None => Err(Ending::Lost("the connection ended")),
     }
@@ -196,23 +191,18 @@ fn too_big() -> Ending {
     Ending::refusal(close::TOO_BIG, Refusal::whole(ErrorCode::MessageTooBig, message), None)
 }
 
-fn broken(error: axum::Error) -> Ending {
-    use tungstenite::error::{Error, ProtocolError};
-    match error.into_inner().downcast::<Error>().map(|error| *error) {
-        Ok(Error::Capacity(_)) => too_big(),
-        Ok(Error::Utf8(reason)) => {
-            Ending::refusal(close::INVALID, Refusal::whole(ErrorCode::InvalidUtf8, reason), None)
-        }
-        Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ending::Lost("the connection ended"),
-        Ok(Error::Protocol(_)) => Ending::Close(close::PROTOCOL, None),
+fn broken(error: Error) -> Ending {
+    match error {
+        Error::Capacity(_) => too_big(),
+        Error::Utf8(reason) => Ending::refusal(close::INVALID, Refusal::whole(ErrorCode::InvalidUtf8, reason), None),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ending::Lost("the connection ended"),
+        Error::Protocol(_) => Ending::Close(close::PROTOCOL, None),
         _ => Ending::Lost("the connection broke"),
     }
 }
 
-async fn serve<C: Conversation>(socket: WebSocket, app: &App, conversation: C) {
+async fn serve<C: Conversation>(mut outgoing: Outgoing, mut source: Source, app: &App, conversation: C) {
     let id = format!("{:016x}", rand::random::<u64>());
-    let (sink, mut source) = socket.split();
-    let mut outgoing = Outgoing { sink, deadline: app.limits.write };
     tracing::info!(session = %id, "a listener came");
     let ending = tokio::select! {
         ending = conversation.converse(&id, app, &mut outgoing, &mut source) => ending,
@@ -249,7 +239,7 @@ async fn say_goodbye<C: Conversation>(app: &App, outgoing: &mut Outgoing, code: 
         (None, _) => "not a WebSocket conversation",
     };
     let cut = (0..=REASON_BYTES.min(reason.len())).rev().find(|&i| reason.is_char_boundary(i)).unwrap_or(0);
-    let frame = CloseFrame { code, reason: reason[..cut].into() };
+    let frame = CloseFrame { code: code.into(), reason: reason[..cut].into() };
     if let Some(error) = error {
         app.count(&error);
         if C::ERROR_EVENTS && outgoing.tell(&ServerMessage::Error { error }).await.is_err() {

@@ -4,14 +4,13 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::ws::Message;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::App;
 use super::output::{self, Encoder};
-use super::socket::{Ending, Outgoing};
+use super::socket::{Ending, Message, Outgoing};
 use crate::engine::{Checkpoint, Rendered, StreamEvent, StreamOutput};
 use crate::protocol::server::ServerMessage;
 

@@ -166,52 +166,6 @@ async fn rooms_are_refused_by_name() {
     server.stop().await;
 }
 
-/// Processor time of this process so far.
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(10 * ticks)
-}
-
-/// What listeners cost: `cargo test --release --test server -- --ignored --nocapture a_hundred_listeners`. The figure
-/// includes the test's own clients, each of which reads and checks every frame.
-#[cfg(target_os = "linux")]
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures for half a minute"]
-async fn a_hundred_listeners_cost_what_sending_costs() {
-    let limits = Limits { streams_per_address: 1000, connections_per_address: 1000, ..brief() };
-    let server = Server::start(model(), fast(), limits).await;
-    open(&server, json!({ "name": "den", "prompt": "rain" })).await;
-    let mut costs = Vec::new();
-    for count in [1u32, 100] {
-        let mut clients = Vec::new();
-        for _ in 0..count {
-            clients.push(enter(&server, json!({})).await);
-        }
-        let (began, before) = (Instant::now(), processor_time());
-        let listening = clients.into_iter().map(|mut client| {
-            tokio::spawn(async move {
-                while began.elapsed() < Duration::from_secs(10) {
-                    client.next().await;
-                    client.pcm.clear();
-                }
-                client.close().await;
-            })
-        });
-        for listener in listening.collect::<Vec<_>>() {
-            listener.await.unwrap();
-        }
-        let share = (processor_time() - before).as_secs_f64() / began.elapsed().as_secs_f64();
-        println!("{count} listeners: {:.2} % of one core, server and clients together", 100.0 * share);
-        costs.push(share);
-    }
-    let each = (costs[1] - costs[0]) / 99.0;
-    println!("one listener more: {:.3} % of one core", 100.0 * each);
-    assert!(costs[1] < 2.0, "a hundred listeners take more than two cores");
-    server.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_late_hears_the_same_in_every_format() {
     let server = Server::start(model(), fast(), brief()).await;

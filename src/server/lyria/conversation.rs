@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::ws::{Message, WebSocket};
-use futures::stream::SplitStream;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -23,7 +21,7 @@ use crate::server::guard::Place;
 use crate::server::output::pcm_bytes;
 use crate::server::paced::{Due, Paced};
 use crate::server::rate::{Rates, Resampling};
-use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, in_time, receive};
+use crate::server::socket::{self, Conversation, Ending, Incoming, Message, Outgoing, in_time, receive};
 use crate::server::steering::Steering;
 
 /// The rate of this protocol, in Hz.
@@ -43,13 +41,7 @@ pub(super) struct Lyria {
 impl Conversation for Lyria {
     const ERROR_EVENTS: bool = false;
 
-    async fn converse(
-        self,
-        _id: &str,
-        app: &App,
-        outgoing: &mut Outgoing,
-        source: &mut SplitStream<WebSocket>,
-    ) -> Ending {
+    async fn converse(self, _id: &str, app: &App, outgoing: &mut Outgoing, source: &mut socket::Source) -> Ending {
         let Place { admission, seat: _seat } = self.place;
         if let Err(ending) = in_time(app, "setup", setup(app, source)).await {
             return ending;
@@ -66,7 +58,7 @@ impl Conversation for Lyria {
 }
 
 /// Waits for `setup`; anything else ends the conversation.
-async fn setup(app: &App, source: &mut SplitStream<WebSocket>) -> Result<(), Ending> {
+async fn setup(app: &App, source: &mut socket::Source) -> Result<(), Ending> {
     loop {
         let bytes = match receive(source).await? {
             Incoming::Text(text) => Bytes::from(text),
@@ -132,11 +124,7 @@ impl<'a> Session<'a> {
     }
 
     /// Converses until somebody has had enough.
-    async fn run(
-        &mut self,
-        outgoing: &mut Outgoing,
-        source: &mut SplitStream<WebSocket>,
-    ) -> Result<Infallible, Ending> {
+    async fn run(&mut self, outgoing: &mut Outgoing, source: &mut socket::Source) -> Result<Infallible, Ending> {
         outgoing.tell(&ServerMessage::SetupComplete {}).await?;
         let limits = &self.app.limits;
         let mut ping = interval(limits.ping);

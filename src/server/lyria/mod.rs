@@ -16,7 +16,8 @@ use axum::routing::get;
 
 use super::App;
 use super::guard::Caller;
-use super::socket::{self, Upgrade};
+use super::socket;
+use super::upgrade::Upgrade;
 use crate::engine::Pace;
 use conversation::Lyria;
 

@@ -4,8 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::ws::{Message, WebSocket};
-use futures::stream::SplitStream;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -23,7 +21,7 @@ use crate::server::output::{self, Frame};
 use crate::server::quota::Seat;
 use crate::server::rate::Rates;
 use crate::server::session::Terms;
-use crate::server::socket::{Conversation, Ending, Incoming, Outgoing, receive};
+use crate::server::socket::{Conversation, Ending, Incoming, Message, Outgoing, Source, receive};
 use crate::server::steering::served;
 
 /// A place in a room; given back when dropped.
@@ -48,13 +46,7 @@ impl Drop for Member {
 impl Conversation for Member {
     const ERROR_EVENTS: bool = true;
 
-    async fn converse(
-        self,
-        id: &str,
-        app: &App,
-        outgoing: &mut Outgoing,
-        source: &mut SplitStream<WebSocket>,
-    ) -> Ending {
+    async fn converse(self, id: &str, app: &App, outgoing: &mut Outgoing, source: &mut Source) -> Ending {
         let ended: Result<Infallible, Ending> = async {
             let (start, event_id) = opening(app, source).await?;
             let mut visit = Visit::begin(id, app, &self.room, start, event_id, outgoing).await?;
@@ -111,11 +103,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Converses until somebody has had enough.
-    async fn run(
-        &mut self,
-        outgoing: &mut Outgoing,
-        source: &mut SplitStream<WebSocket>,
-    ) -> Result<Infallible, Ending> {
+    async fn run(&mut self, outgoing: &mut Outgoing, source: &mut Source) -> Result<Infallible, Ending> {
         let limits = &self.app.limits;
         let mut ping = interval(limits.ping);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
