@@ -23,6 +23,7 @@ pub mod log;
 mod options;
 pub mod pace;
 mod prefetch;
+mod recording;
 pub mod schedule;
 pub mod stages;
 pub mod start;

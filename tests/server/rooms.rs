@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use twostep::engine::EngineConfig;
@@ -163,6 +164,27 @@ async fn rooms_are_refused_by_name() {
     let _only = enter(&server, json!({})).await;
     assert_eq!(Client::refused_at(&server, "/v1/rooms/den").await, 503);
     assert_eq!(Client::refused_at(&server, "/v1/rooms/attic").await, 404);
+    server.stop().await;
+}
+
+/// Of many who open a room of one name at once one has it, and keeps it when those of the others are closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_rooms_of_one_name_one_stays() {
+    const ROOMS: u32 = 6;
+    let server = Server::start(model(), fast(), brief()).await;
+    for turn in 0..ROOMS {
+        let body = json!({ "name": format!("den{turn}"), "prompt": "rain" }).to_string();
+        let opening = (0..8).map(|_| server.post("/v1/rooms", body.as_bytes()));
+        let mut statuses: Vec<_> = join_all(opening).await.iter().map(|reply| reply.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
+        // The others have had their time to be closed.
+        sleep(Duration::from_millis(50)).await;
+        let mut listener = Client::start_at(&server, &format!("/v1/rooms/den{turn}"), json!({})).await;
+        listener.begin_at_first_sample();
+        hear(&mut listener, CHUNK as u64).await;
+    }
+    assert_eq!(server.get("/v1/capacity").await.json()["listeners"], ROOMS, "a stream a room");
     server.stop().await;
 }
 

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::room::{Arrival, News, Room, RoomState};
+use super::room::{Arrival, ArrivalError, News, Room, RoomState};
 use super::track::{TrackFormat, Tuned};
 use crate::engine::{Change, Transport};
 use crate::protocol::client::{ClientMessage, ConfigChange, Received, SessionStart, SoundFormat};
@@ -90,7 +90,10 @@ impl<'a> Visit<'a> {
         let sound = SoundFormat { sample_rate: None, ..start.sound };
         let format = TrackFormat { sound, rates, columns: start.spectrogram };
         let arrival = room.arrive(format, app.engine.revocable_samples());
-        let Arrival { track, first_sample, state } = arrival.map_err(|error| Ending::failure(error.to_string()))?;
+        let Arrival { track, first_sample, state } = arrival.map_err(|error| match error {
+            ArrivalError::Closed(reason) => closed(&reason),
+            ArrivalError::Encode(error) => Ending::failure(error.to_string()),
+        })?;
         let Tuned { news, recent, first_sample: first, pre_skip } = track;
         let terms = Terms { id, sound: start.sound, rates, spectrogram: start.spectrogram, seed };
         outgoing.tell(&ServerMessage::Created(Box::new(terms.created(app, first, pre_skip)))).await?;
@@ -155,10 +158,7 @@ impl<'a> Visit<'a> {
                 }
                 self.state(at_sample, &state, outgoing).await
             }
-            News::Ended(reason) => {
-                let refusal = Refusal::whole(ErrorCode::RoomClosed, format!("the room is closed: {reason}"));
-                Err(Ending::refusal(close::GOING_AWAY, refusal, None))
-            }
+            News::Closed(reason) => Err(closed(&reason)),
         }
     }
 
@@ -266,4 +266,10 @@ fn check(app: &App, room: &Room, start: &SessionStart) -> Result<bool, (u16, Ref
             Err((close::POLICY, Refusal::of("host_key", ErrorCode::NotTheHost, message)))
         }
     }
+}
+
+/// The end of everybody's conversation in a room that is closed.
+fn closed(reason: &str) -> Ending {
+    let refusal = Refusal::whole(ErrorCode::RoomClosed, format!("the room is closed: {reason}"));
+    Ending::refusal(close::GOING_AWAY, refusal, None)
 }

@@ -57,8 +57,12 @@ impl Rooms {
         self.lock().get(name).cloned()
     }
 
-    fn close(&self, name: &str) {
-        self.lock().remove(name);
+    /// A closed room is found no more; another of its name still is.
+    fn close(&self, room: &Arc<Room>) {
+        let mut rooms = self.lock();
+        if rooms.get(&room.name).is_some_and(|open| Arc::ptr_eq(open, room)) {
+            rooms.remove(&room.name);
+        }
     }
 }
 
@@ -84,13 +88,13 @@ pub(super) async fn open(State(app): State<Arc<App>>, caller: Caller, Posted(bod
         Ok(place) => place,
         Err(response) => return *response,
     };
+    let failed = |reason: String| {
+        app.metrics.server_error();
+        super::http::refuse(StatusCode::INTERNAL_SERVER_ERROR, Refusal::whole(ErrorCode::InternalError, reason))
+    };
     let room = match Room::open(&app, name.clone(), place, &asked, play).await {
         Ok(room) => room,
-        Err(reason) => {
-            app.metrics.server_error();
-            let refusal = Refusal::whole(ErrorCode::InternalError, reason);
-            return super::http::refuse(StatusCode::INTERNAL_SERVER_ERROR, refusal);
-        }
+        Err(reason) => return failed(reason),
     };
     {
         let mut rooms = app.rooms.lock();
@@ -99,6 +103,10 @@ pub(super) async fn open(State(app): State<Arc<App>>, caller: Caller, Posted(bod
             room.end();
             drop(rooms);
             return exists();
+        }
+        // It has tried to leave the list already.
+        if room.is_closed() {
+            return failed("the room's stream has ended".to_owned());
         }
         rooms.insert(name.clone(), Arc::clone(&room));
     }

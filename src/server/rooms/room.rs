@@ -40,8 +40,8 @@ pub(super) enum News {
         /// What is in force now.
         state: Arc<RoomState>,
     },
-    /// The room is closed.
-    Ended(Arc<str>),
+    /// The room is closed, and why.
+    Closed(Arc<str>),
 }
 
 /// What is in force.
@@ -68,6 +68,8 @@ struct Air {
     state: Arc<RoomState>,
     /// The same, in each format that is listened to.
     tracks: Vec<Track>,
+    /// Why the room is closed, once it is.
+    closed: Option<Arc<str>>,
 }
 
 /// One room.
@@ -88,6 +90,15 @@ impl std::fmt::Debug for Room {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Room({:?}, {} members)", self.name, self.members())
     }
+}
+
+/// Why a newcomer hears nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ArrivalError {
+    #[error("the room is closed: {0}")]
+    Closed(Arc<str>),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
 
 /// What a newcomer gets.
@@ -121,7 +132,13 @@ impl Room {
             steering: Mutex::new(steering),
             control,
             pending: std::sync::Mutex::default(),
-            air: std::sync::Mutex::new(Air { recent: VecDeque::new(), end: 0, state, tracks: Vec::new() }),
+            air: std::sync::Mutex::new(Air {
+                recent: VecDeque::new(),
+                end: 0,
+                state,
+                tracks: Vec::new(),
+                closed: None,
+            }),
             members: AtomicUsize::new(0),
             most: app.limits.room_members,
             ended: CancellationToken::new(),
@@ -136,9 +153,8 @@ impl Room {
         app.sessions.clone().spawn(async move {
             let reason = running.run(stream, &app).await;
             tracing::info!(room = %running.name, reason, "a room is closed");
-            running.ended.cancel();
-            app.rooms.close(&running.name);
-            running.air().tell(&News::Ended(reason.into()));
+            running.close(reason);
+            app.rooms.close(&running);
             drop(seat);
         });
         Ok(room)
@@ -157,6 +173,18 @@ impl Room {
     /// Closes the room.
     pub(super) fn end(&self) {
         self.ended.cancel();
+    }
+
+    /// Whether it is closed already.
+    pub(super) fn is_closed(&self) -> bool {
+        self.air().closed.is_some()
+    }
+
+    /// Whoever is here, or comes still, is told that the room is closed.
+    fn close(&self, reason: &'static str) {
+        let (mut air, reason) = (self.air(), Arc::<str>::from(reason));
+        air.closed = Some(Arc::clone(&reason));
+        air.tell(&News::Closed(reason));
     }
 
     /// How many are here.
@@ -178,9 +206,14 @@ impl Room {
     /// From now on the newcomer is told what the others are, and has what they may not have heard yet.
     ///
     /// # Errors
-    /// When sound cannot be encoded in this format.
-    pub(super) fn arrive(&self, format: TrackFormat, revocable: u64) -> Result<Arrival, EncodeError> {
+    /// When the room is closed, or sound cannot be encoded in this format.
+    pub(super) fn arrive(&self, format: TrackFormat, revocable: u64) -> Result<Arrival, ArrivalError> {
         let mut air = self.air();
+        if let Some(reason) = &air.closed {
+            return Err(ArrivalError::Closed(Arc::clone(reason)));
+        }
+        // Silence is no reason to keep a track for everybody who ever came.
+        air.tracks.retain(Track::is_heard);
         let first_sample = air.recent.front().map_or(air.end, |rendered| rendered.span.first_sample);
         let track = match air.tracks.iter().find(|track| track.format == format) {
             Some(track) => track.tune_in(),

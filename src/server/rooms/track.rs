@@ -81,9 +81,14 @@ impl Track {
         }
     }
 
+    /// Whether anybody hears it.
+    pub(super) fn is_heard(&self) -> bool {
+        self.news.receiver_count() > 0
+    }
+
     /// Everybody is told of new sound; whether there still is anybody, and an encoder that works.
     pub(super) fn sound(&mut self, rendered: &Rendered) -> bool {
-        if self.news.receiver_count() == 0 {
+        if !self.is_heard() {
             return false;
         }
         match self.encode(rendered) {
@@ -93,7 +98,7 @@ impl Track {
             }
             Err(error) => {
                 tracing::error!(%error, "a room's sound could not be encoded");
-                self.tell(News::Ended(error.to_string().into()));
+                self.tell(News::Closed(error.to_string().into()));
                 false
             }
         }
