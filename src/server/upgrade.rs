@@ -4,10 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequest, Request};
 use axum::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::{SplitSink, SplitStream};
@@ -45,16 +44,13 @@ enum NotUpgradable {
 }
 
 impl Upgrade {
-    fn of(parts: &mut Parts) -> Result<Self, NotUpgradable> {
-        let mut request = Request::new(());
-        (*request.method_mut(), *request.version_mut()) = (parts.method.clone(), parts.version);
-        *request.headers_mut() = parts.headers.clone();
+    fn of(mut request: Request) -> Result<Self, NotUpgradable> {
         let accepted = create_response_with_body(&request, Body::empty);
         let mut accepted = accepted.map_err(|error| NotUpgradable::Handshake(Box::new(error)))?;
-        if offers(&parts.headers, SUBPROTOCOL) {
+        if offers(request.headers(), SUBPROTOCOL) {
             accepted.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
-        let upgraded = parts.extensions.remove::<OnUpgrade>().ok_or(NotUpgradable::Connection)?;
+        let upgraded = request.extensions_mut().remove::<OnUpgrade>().ok_or(NotUpgradable::Connection)?;
         Ok(Self { accepted, upgraded })
     }
 
@@ -81,11 +77,11 @@ impl Upgrade {
     }
 }
 
-impl FromRequestParts<Arc<App>> for Upgrade {
+impl FromRequest<Arc<App>> for Upgrade {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
-        Self::of(parts).map_err(|reason| {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
+        Self::of(request).map_err(|reason| {
             let refusal = Refusal::whole(ErrorCode::UpgradeRequired, reason.to_string());
             app.refuse_client(StatusCode::UPGRADE_REQUIRED, refusal)
         })
