@@ -40,6 +40,11 @@ pub(super) fn band_position(hz: f32) -> f32 {
     (hz / SPLIT_HZ).ln() / (TOP_HZ / SPLIT_HZ).ln() * (BANDS + 1) as f32 - 1.0
 }
 
+/// Frequency at the centre of a band, in Hz.
+pub(super) fn band_centre(band: usize) -> f32 {
+    SPLIT_HZ * (TOP_HZ / SPLIT_HZ).powf((band + 1) as f32 / (BANDS + 1) as f32)
+}
+
 /// Weight of a frequency in a band: a triangle from the centre of the band before to that of the band behind.
 pub(super) fn band_weight(hz: f32, band: usize) -> f32 {
     let (at, centre) = (band_position(hz), band as f32);

@@ -20,7 +20,7 @@ pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use limit::round_off;
 pub use resample::Resampler;
-pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
+pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence, stereo_band_levels};
 pub use vocoder::{Vocoder, VocoderMemory};
 pub use wav::{WavLayout, WavReader, WavWriter, pcm16, read_wav};
 

@@ -24,7 +24,7 @@ use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::bands::{BANDS, LINEAR_BINS, LONG, PARTS, SHORT, SPLIT_HZ, STEREO_BANDS, TOP_HZ};
-use super::bands::{Blend, band_weight, bin_hz, hann, stereo_blend};
+use super::bands::{Blend, band_centre, band_weight, bin_hz, hann, stereo_blend};
 use super::{HOP, Stereo};
 
 /// Values a frame has.
@@ -47,6 +47,15 @@ pub(super) mod layout {
     pub const BAND: Range<usize> = LINEAR_BINS..LINEAR_BINS + PARTS * BANDS;
     pub const PAN: Range<usize> = BAND.end..BAND.end + STEREO_BANDS;
     pub const COHERENCE: Range<usize> = PAN.end..FRAME_VALUES;
+}
+
+/// The places, in a frame, of the levels whose pan and coherence stereo band `band` describes.
+pub fn stereo_band_levels(band: usize) -> impl Iterator<Item = usize> {
+    let describes = move |blend: Blend| (blend.index == band && blend.upper < 1.0) || blend.index + 1 == band;
+    let low = (0..LINEAR_BINS).filter(move |&bin| describes(stereo_blend(bin_hz(bin, LONG), false)));
+    let high = layout::BAND
+        .filter(move |value| describes(stereo_blend(band_centre((value - layout::BAND.start) % BANDS), true)));
+    low.chain(high)
 }
 
 /// The frame of digital silence.
@@ -354,6 +363,18 @@ mod tests {
             // Powers 0.7 and 0.3 crossed: 2 sqrt(0.7 0.3) = 0.917.
             assert!((mean(&mixed, band) - 0.917).abs() < 0.05, "band {band}: {}", mean(&mixed, band));
         }
+    }
+
+    #[test]
+    fn every_level_is_described_by_a_stereo_band_or_two_on_its_side_of_the_split() {
+        let mut times = [0; layout::BAND.end];
+        for band in 0..STEREO_BANDS {
+            for level in stereo_band_levels(band) {
+                times[level] += 1;
+                assert_eq!(level < LINEAR_BINS, band < super::super::bands::LOW_STEREO_BANDS, "{level} in {band}");
+            }
+        }
+        assert!(times.iter().all(|times| (1..=2).contains(times)), "{times:?}");
     }
 
     #[test]

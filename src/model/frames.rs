@@ -1,6 +1,7 @@
 //! Spectrogram frames as the codec sees them: every kind of value shifted and scaled to order 1.
 
-use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS};
+use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS, STEREO_BANDS, stereo_band_levels};
+use std::sync::LazyLock;
 
 /// Shift and scale of the linear bins, the bands, and the stereo values: about the mean and twice the spread of each.
 const LINEAR: (f32, f32) = (-6.5, 2.0);
@@ -9,6 +10,11 @@ const STEREO: (f32, f32) = (0.0, 0.5);
 
 /// How many values of a frame are levels; the others are pans and coherences.
 const LEVELS: usize = LINEAR_BINS + PARTS * BANDS;
+
+/// Whether a value of a frame is a level.
+pub fn is_level(value: usize) -> bool {
+    value % FRAME_VALUES < LEVELS
+}
 
 fn constants(value: usize) -> (f32, f32) {
     match value {
@@ -30,15 +36,65 @@ pub fn denormalise(value: usize, x: f32) -> f32 {
     x * scale + shift
 }
 
-/// How much an error in this normalised value matters to the ear: loud levels up to three times as much as silence,
-/// stereo values half.
-pub fn importance(value: usize, normalised: f32) -> f32 {
-    let value = value % FRAME_VALUES;
-    if value >= LEVELS {
-        return 0.5;
+/// Frames to either side over which a line must last.
+const LINE_FRAMES: usize = 2;
+/// Bins to either side that a line must stand out of, and by how many nepers: half of one at [`LINE`]`.0`, most of one
+/// [`LINE`]`.1` above. The mean of five frames of noise is above the first in one bin of a hundred.
+const LINE_BINS: usize = 6;
+const LINE: (f32, f32) = (1.0, 0.2);
+/// How much more than noise a line matters.
+const LINE_GAIN: f32 = 2.0;
+/// How much the stereo image of a silent band matters, and how much more that of a loud one.
+const STEREO_GAIN: (f32, f32) = (0.1, 1.4);
+
+/// The levels whose stereo image each stereo band describes.
+static DESCRIBED: LazyLock<Vec<Vec<usize>>> =
+    LazyLock::new(|| (0..STEREO_BANDS).map(|band| stereo_band_levels(band).collect()).collect());
+
+/// How much errors in a window of normalised frames matter to the ear, value by value.
+///
+/// Loud levels matter up to three times as much as silence. Linear bins of a *line*, which stands out of the bins around it
+/// for longer than noise does, matter up to three times as much again: a partial is right or wrong, noise may be any noise
+/// of its level. A pan or a coherence matters as much as its band is loud.
+pub fn importance(window: &[f32]) -> Vec<f32> {
+    let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
+    let mut all = Vec::with_capacity(window.len());
+    for n in 0..frames.len() {
+        let around = &frames[n.saturating_sub(LINE_FRAMES)..(n + LINE_FRAMES + 1).min(frames.len())];
+        let loudness: Vec<f32> = (0..LEVELS).map(|value| loudness(value, frames[n][value])).collect();
+        let lines = lines(around);
+        let line = |value: usize| lines.get(value).map_or(1.0, |line| 1.0 + LINE_GAIN * line);
+        all.extend(loudness.iter().enumerate().map(|(value, loudness)| (1.0 + 2.0 * loudness) * line(value)));
+        let stereo: Vec<f32> = (DESCRIBED.iter())
+            .map(|levels| levels.iter().map(|&value| loudness[value]).fold(0.0, f32::max))
+            .map(|loudest| STEREO_GAIN.0 + STEREO_GAIN.1 * loudest)
+            .collect();
+        all.extend(stereo.iter().chain(&stereo));
     }
+    all
+}
+
+/// How loud a level is, 0..1.
+fn loudness(value: usize, normalised: f32) -> f32 {
     let (_, scale) = constants(value);
-    1.0 + 2.0 / (1.0 + (-normalised * scale / 1.5).exp())
+    logistic(normalised * scale / 1.5)
+}
+
+/// How much each linear bin belongs to a line, 0..1, from the normalised frames around a frame.
+fn lines(around: &[&[f32]]) -> Vec<f32> {
+    let scale = LINEAR.1 / around.len() as f32;
+    let means: Vec<f32> =
+        (0..LINEAR_BINS).map(|bin| around.iter().map(|frame| frame[bin]).sum::<f32>() * scale).collect();
+    let line = |bin: usize| {
+        let beside = &means[bin.saturating_sub(LINE_BINS)..(bin + LINE_BINS + 1).min(LINEAR_BINS)];
+        let out = means[bin] - beside.iter().sum::<f32>() / beside.len() as f32;
+        logistic((out - LINE.0) / LINE.1)
+    };
+    (0..LINEAR_BINS).map(line).collect()
+}
+
+fn logistic(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 #[cfg(test)]
@@ -53,9 +109,36 @@ mod tests {
         }
     }
 
+    /// A window of five frames of silence with some values changed in each.
+    fn window(changed: impl Fn(usize, &mut [f32])) -> Vec<f32> {
+        let silence: Vec<f32> = crate::audio::silence().iter().enumerate().map(|(i, &x)| normalise(i, x)).collect();
+        let frame = |n| {
+            let mut frame = silence.clone();
+            changed(n, &mut frame);
+            frame
+        };
+        (0..5).flat_map(frame).collect()
+    }
+
     #[test]
-    fn loud_levels_matter_more() {
-        assert!(importance(0, 3.0) > 2.0 * importance(0, -1.5));
-        assert_eq!(importance(FRAME_VALUES - 1, 3.0), importance(FRAME_VALUES - 1, -3.0));
+    fn loud_levels_and_their_stereo_image_matter_more() {
+        let quiet = importance(&window(|_, _| ()));
+        let loud = importance(&window(|_, frame| frame[..LEVELS].fill(3.0)));
+        let ratio = |value: usize| loud[2 * FRAME_VALUES + value] / quiet[2 * FRAME_VALUES + value];
+        assert!(ratio(50) > 2.0 && ratio(LEVELS - 1) > 2.0 && ratio(FRAME_VALUES - 1) > 4.0);
+        // Of one loud bin, only the stereo band that describes it.
+        let one = importance(&window(|_, frame| frame[100] = 3.0));
+        let band = (0..STEREO_BANDS).find(|&band| DESCRIBED[band].contains(&100)).unwrap();
+        let image = &one[2 * FRAME_VALUES + LEVELS..][..STEREO_BANDS];
+        assert!(image[band] > 4.0 * image[0] && image[0] == quiet[LEVELS]);
+    }
+
+    #[test]
+    fn lines_matter_more_than_moments() {
+        let at = |window: &[f32]| importance(window)[2 * FRAME_VALUES + 60];
+        let line = at(&window(|_, frame| frame[60] = 0.0));
+        let moment = at(&window(|n, frame| frame[60] = if n == 2 { 0.0 } else { frame[60] }));
+        let noise = at(&window(|_, frame| frame[..LINEAR_BINS].fill(0.0)));
+        assert!(line > 2.5 * noise && moment < 1.2 * noise, "{line} {moment} {noise}");
     }
 }

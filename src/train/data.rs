@@ -166,12 +166,13 @@ pub fn spectrogram_batch(
     rng: &mut impl Rng,
 ) -> Result<(Tensor, Tensor)> {
     let mut values = Vec::with_capacity(batch * frames * FRAME_VALUES);
+    let mut weights = Vec::with_capacity(values.capacity());
     for _ in 0..batch {
         let clip = &clips[rng.random_range(0..clips.len())];
         let start = rng.random_range(0..=clip.frames().saturating_sub(frames));
         values.extend(clip.window(start, frames));
+        weights.extend(importance(&values[weights.len()..]));
     }
-    let weights = values.iter().enumerate().map(|(i, &x)| importance(i, x)).collect::<Vec<f32>>();
     let shape = (batch, frames, FRAME_VALUES);
     Ok((Tensor::from_vec(values, shape, &Device::Cpu)?, Tensor::from_vec(weights, shape, &Device::Cpu)?))
 }
