@@ -246,6 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn attacks_stay_within_five_milliseconds() {
+        // Struck partials that die away in 2 ms, at every place relative to the frames; more than one to a window.
+        let (mut mono, attacks) = (vec![0.0; 2 * SECOND], || (3_000..2 * SECOND - 3_000).step_by(1_901));
+        for at in attacks() {
+            for (i, x) in mono[at..].iter_mut().take(SECOND / 50).enumerate() {
+                let t = i as f32 / SECOND as f32;
+                let partials = [700.0f32, 1_310.0, 2_290.0].map(|hz| (std::f32::consts::TAU * hz * t).sin());
+                *x += 0.1 * (-t / 0.002).exp() * partials.iter().sum::<f32>();
+            }
+        }
+        let out = vocoded(&pan(&mono, 0.0));
+        let near = |channel: &[f32]| -> f32 {
+            attacks().flat_map(|at| &channel[at - SECOND / 200..at + SECOND / 200]).map(|x| x * x).sum()
+        };
+        let kept = near(&out.left) / near(&pan(&mono, 0.0).left);
+        assert!((0.9..1.1).contains(&kept), "{kept} of the energy");
+    }
+
+    #[test]
     fn noise_keeps_its_level_and_coherence() {
         let (one, two) = (noise(1, 0.1, 2 * SECOND), noise(2, 0.1, 2 * SECOND));
         for (pcm, tolerance) in [
