@@ -20,9 +20,9 @@
 //! begins and ends there is no neighbour to add.
 //!
 //! All of this lies below 4 kHz, so it is computed at a quarter of the sample rate: 512 samples to a window, 128 to a hop,
-//! the same bins. The window has three lines, so what it makes of the bins ends at 4055 Hz, far from the 6 kHz where the
-//! quarter rate does; where two windows overlap their product decays with the third power of the frequency, and what is
-//! mirrored at 6 kHz is five decimal places down.
+//! the same bins. A Hann window has three lines: windowed twice, the last bin reaches to 4055 Hz, far below the 6 kHz where
+//! the quarter rate ends. What two frames share is windowed by a product that is zero outside of both: it has more lines,
+//! which decay with the third power of their distance, and what 6 kHz mirrors into the bins is five decimal places down.
 
 use std::sync::Arc;
 
