@@ -2,6 +2,7 @@
 
 mod bands;
 mod columns;
+mod consistency;
 mod error;
 mod limit;
 mod noise;

@@ -10,6 +10,7 @@ use super::HOP;
 use super::bands::{
     BANDS, Blend, LINEAR_BINS, LONG, LOW_STEREO_BANDS, PARTS, SHORT, STEREO_BANDS, bin_hz, hann, stereo_blend,
 };
+use super::consistency::Phasors;
 use super::noise::{BandFrame, BandPowers, FrameNoise, Purpose, ShapedNoise, inverse, uniform};
 use super::phase::Bins;
 use super::spectrogram::{BAND_FLOOR, LINEAR_FLOOR, layout};
@@ -34,7 +35,8 @@ const NODES: usize = LINEAR_BINS / NODE_BINS + 2;
 /// A frame made safe to use: everything finite and within its range.
 #[derive(Clone)]
 pub(super) struct Frame {
-    magnitudes: Bins,
+    /// Magnitudes of the linear bins.
+    pub magnitudes: Bins,
     /// Log magnitudes for the phase gradient.
     pub levels: Bins,
     /// Log magnitudes as given, for the texture.
@@ -76,7 +78,7 @@ pub(super) struct Plan {
     pub number: u64,
     /// The frame.
     pub frame: Frame,
-    /// The phases of its linear bins.
+    /// The phases of its linear bins, as integrated.
     pub phases: Bins,
     /// How much of each linear bin is noise, 0..=1.
     pub noisy: Bins,
@@ -114,11 +116,11 @@ impl Synthesis {
         std::array::from_fn(|_| std::f32::consts::PI * uniform(&mut rng))
     }
 
-    /// The sound of a frame.
-    pub(super) fn sound(&self, plan: &Plan) -> FrameSound {
+    /// The sound of a frame, with its phases as refined.
+    pub(super) fn sound(&self, plan: &Plan, phasors: &Phasors) -> FrameSound {
         let mut scratch = vec![Complex32::default(); self.fft.get_scratch_len()];
         let mut samples = vec![0.0; LONG];
-        let mut sound = self.spectra(plan).map(|mut spectrum| {
+        let mut sound = self.spectra(plan, phasors).map(|mut spectrum| {
             inverse(&*self.fft, &mut spectrum, &mut samples, &mut scratch);
             samples.iter().zip(&self.window).map(|(s, w)| s * w).collect::<Vec<f32>>()
         });
@@ -130,8 +132,8 @@ impl Synthesis {
     }
 
     /// The spectra of both channels below 4 kHz.
-    fn spectra(&self, plan: &Plan) -> [Vec<Complex32>; 2] {
-        let Plan { number, frame, phases, noisy, .. } = plan;
+    fn spectra(&self, plan: &Plan, phasors: &Phasors) -> [Vec<Complex32>; 2] {
+        let Plan { number, frame, noisy, .. } = plan;
         let differences = self.differences(*number);
         let mut rng = self.random.frame(Purpose::Texture, *number);
         // Twice what a partial needs, for frames of independent noise add up in power, not in amplitude; real and
@@ -151,19 +153,18 @@ impl Synthesis {
             let (low, high) = ((1.0 - blend.upper) * loudness[blend.index], blend.upper * loudness[blend.index + 1]);
             let blend = Blend { upper: high / (low + high), ..blend };
             let (pan, coherence) = (blend.of(&frame.pan), blend.of(&frame.coherence));
-            let turn = 0.5 * spread(coherence) * differences[k];
+            let turn = Complex32::cis(0.5 * spread(coherence) * differences[k]);
             // A sine of amplitude 1 has half of it at its bin and a quarter beside it, twice over; its window is
             // applied by being there, and once more when it is added.
             let level = magnitude / (4.0 * OVERLAP);
-            // The transform counts from the window's first sample, the phases from its centre.
-            let level = if k % 2 == 0 { level } else { -level };
             let (left, right) = (level * (1.0 - pan).max(0.0).sqrt(), level * (1.0 + pan).max(0.0).sqrt());
             let (line, noise) = ((1.0 - noisy[k]).sqrt(), unit * noisy[k].sqrt());
             let mut source = || Complex32::new(uniform(&mut rng), uniform(&mut rng)) * noise;
             let (same, other) =
                 (source() * (0.5 + 0.5 * coherence).sqrt(), source() * (0.5 - 0.5 * coherence).max(0.0).sqrt());
-            spectra[0][k] = (Complex32::from_polar(line, phases[k] + turn) + same + other) * left;
-            spectra[1][k] = (Complex32::from_polar(line, phases[k] - turn) + same - other) * right;
+            let partial = phasors[k] * line;
+            spectra[0][k] = (partial * turn + same + other) * left;
+            spectra[1][k] = (partial * turn.conj() + same - other) * right;
         }
         spectra.iter_mut().for_each(|spectrum| spectrum[0].im = 0.0);
         spectra

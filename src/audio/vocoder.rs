@@ -1,15 +1,20 @@
 //! The weightless vocoder: a spectrogram back into sound.
 //!
-//! Below 4 kHz the magnitudes get phases by integration ([`super::phase`]), one phase for both channels so that a panned
-//! partial stays where it is; where the coherence says that the channels differ, their phases are turned apart. Where
-//! the spectrogram is a plain ([`super::texture`]) it is made into Gaussian noise instead. Above 4 kHz everything is
-//! white noise in the shape of the bands ([`super::noise`]).
+//! Below 4 kHz the magnitudes get phases by integration ([`super::phase`]), which a few iterations then make agree with
+//! those of the frames beside them ([`super::consistency`]): one phase for both channels so that a panned partial stays
+//! where it is; where the coherence says that the channels differ, their phases are turned apart. Where the spectrogram is
+//! a plain ([`super::texture`]) it is made into Gaussian noise instead. Above 4 kHz everything is white noise in the shape
+//! of the bands ([`super::noise`]).
 
+mod memory;
+
+pub use memory::VocoderMemory;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::bands::{LINEAR_BINS, LONG};
+use super::bands::LONG;
+use super::consistency::{ITERATIONS, Integrated, Phasors, Refiner};
 use super::noise::BandPowers;
 use super::phase::PhaseIntegrator;
 use super::spectrogram::{FRAME_VALUES, LINEAR_FLOOR, Spectrogram};
@@ -20,16 +25,6 @@ use crate::ops::map_each;
 
 /// Frames that are worked on at once: enough for all threads, and no more than stays in a core's cache.
 const BLOCK: usize = 24;
-
-/// What a vocoder cannot find out again from the frames it was given last, because it reaches back for ever: the phases,
-/// and the recursive means of the texture. See [`Vocoder::recall`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VocoderMemory {
-    /// Frames received.
-    frames: u64,
-    phases: Vec<f32>,
-    texture: Vec<f32>,
-}
 
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
@@ -46,11 +41,14 @@ pub struct Vocoder {
     powers: [Arc<BandPowers>; 3],
     /// The last frame received: it waits for the one behind it.
     waiting: Option<Frame>,
-    /// Frames made into sound.
+    /// Frames that have their phases from the integrator.
     made: u64,
+    refiner: Refiner,
+    /// The frames that are with the refiner, oldest first.
+    planned: VecDeque<Arc<Plan>>,
     /// Hops that have left the overlap; the first two lie before sample 0.
     left: u64,
-    /// Sound under construction, from `LONG / 2` samples before the next frame to be made.
+    /// Sound under construction, from `LONG / 2` samples before the next frame to leave the refiner.
     overlap: FrameSound,
 }
 
@@ -68,50 +66,19 @@ impl Vocoder {
             powers: [0; 3].map(|_| Arc::clone(&silence)),
             waiting: None,
             made: 0,
+            refiner: Refiner::new(),
+            planned: VecDeque::new(),
             left: 0,
             overlap: [vec![0.0; LONG], vec![0.0; LONG]],
             synthesis,
         }
     }
 
-    /// How many samples the output of [`Vocoder::step`] stays behind its input, 32 ms: half a window, a hop to fill the
-    /// other half of the last one and a hop for the frame of look-ahead. The first calls give that much less in all, and
-    /// [`Vocoder::flush`] gives it back.
+    /// How many samples the output of [`Vocoder::step`] stays behind its input, 75 ms: half a window, a hop to fill the
+    /// other half of the last one, and hops for the frames of look-ahead, one of the integrator and one of each iteration.
+    /// The first calls give that much less in all, and [`Vocoder::flush`] gives it back.
     pub const fn delay_samples() -> usize {
-        LONG / 2 + HOP
-    }
-
-    /// What is to be kept so that [`Vocoder::recall`] can go on from here.
-    pub fn memory(&self) -> VocoderMemory {
-        VocoderMemory {
-            frames: self.made + u64::from(self.waiting.is_some()),
-            phases: self.integrator.phases().to_vec(),
-            texture: self.texture.tensor().concat(),
-        }
-    }
-
-    /// A vocoder that has received all of `frames`, to the bit, from the memory of one that had not yet received the last
-    /// `since` of them: at least three, by which all else that it holds is renewed. `frames` reach three further back than
-    /// that, or to the beginning. `None` where they do not, or where the memory is not one of a vocoder.
-    pub fn recall(seed: u64, memory: &VocoderMemory, since: usize, frames: &[f32]) -> Option<Self> {
-        let mut vocoder = Self::new(seed);
-        let known = usize::try_from(memory.frames).unwrap_or(usize::MAX).min(3);
-        let tail = frames.len().checked_sub((known + since) * FRAME_VALUES)?;
-        let (before, behind) = frames[tail..].split_at(known * FRAME_VALUES);
-        let before: Vec<Frame> = before.chunks_exact(FRAME_VALUES).map(Frame::new).collect();
-        if let [.., made, last] = before.as_slice() {
-            before.iter().for_each(|frame| vocoder.hear(Arc::new(vocoder.synthesis.noise.powers(&frame.bands()))));
-            let (phases, []) = memory.phases.as_chunks::<LINEAR_BINS>() else { return None };
-            let (texture, []) = memory.texture.as_chunks::<LINEAR_BINS>() else { return None };
-            vocoder.integrator = PhaseIntegrator::recall(&made.levels, phases.first()?);
-            vocoder.texture = Texture::recall(&made.given, texture.try_into().ok()?);
-            (vocoder.made, vocoder.left) = (memory.frames - 1, memory.frames - 1);
-            vocoder.waiting = Some(last.clone());
-        } else if !before.is_empty() {
-            return None;
-        }
-        vocoder.step(behind);
-        Some(vocoder)
+        LONG / 2 + HOP + ITERATIONS * HOP
     }
 
     /// The sound of a whole spectrogram, `frames * HOP` samples. Goes on from, and ends, whatever was stepped before.
@@ -124,7 +91,7 @@ impl Vocoder {
     /// Takes `frames`, (frames, [`FRAME_VALUES`]) row-major, and gives every sample they complete. Values after the last
     /// whole frame are ignored.
     ///
-    /// Only the phases are found one frame after the other; what goes before and after is done for many frames at once, on
+    /// Only the integrator takes one frame after the other; what goes before and after is done for many frames at once, on
     /// all threads unless this one works on a part of something.
     pub fn step(&mut self, frames: &[f32]) -> Stereo {
         let frames: Vec<&[f32]> = frames.chunks_exact(FRAME_VALUES).collect();
@@ -147,10 +114,7 @@ impl Vocoder {
             }
             self.waiting = Some(next);
         }
-        for made in map_each(&plans, |plan| self.synthesis.sound(plan)) {
-            self.add(&made);
-            self.emit(sound);
-        }
+        self.make(plans, false, sound);
     }
 
     /// Ends the sound: gives the samples still held and returns to frame 0.
@@ -159,14 +123,26 @@ impl Vocoder {
         if let Some(last) = self.waiting.take() {
             self.hear(Arc::clone(&self.powers[2]));
             let plan = self.plan(last.clone(), &last);
-            let made = self.synthesis.sound(&plan);
-            self.add(&made);
-            for _ in 0..3 {
+            self.make(vec![plan], true, &mut sound);
+            for _ in 0..LONG / 2 / HOP {
                 self.emit(&mut sound);
             }
         }
         *self = Self::at_start(Arc::clone(&self.synthesis));
         sound
+    }
+
+    /// Refines the next frames, the last if `ended`, and moves what is finished to `sound`.
+    fn make(&mut self, plans: Vec<Plan>, ended: bool, sound: &mut Stereo) {
+        let integrated =
+            plans.iter().map(|Plan { frame, phases, .. }| Integrated { magnitudes: &frame.magnitudes, phases });
+        let refined = self.refiner.step(&integrated.collect::<Vec<_>>(), ended);
+        self.planned.extend(plans.into_iter().map(Arc::new));
+        let ready: Vec<(Arc<Plan>, Phasors)> = self.planned.drain(..refined.len()).zip(refined).collect();
+        for made in map_each(&ready, |(plan, phasors)| self.synthesis.sound(plan, phasors)) {
+            self.add(&made);
+            self.emit(sound);
+        }
     }
 
     /// Takes the bands of the next frame.
@@ -207,6 +183,7 @@ impl Vocoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bands::LINEAR_BINS;
     use super::super::spectrogram::{Analyser, layout, silence};
     use super::super::synthetic::{bell, crackle, noise, pan, together, tone};
     use super::*;
@@ -266,6 +243,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn attacks_stay_within_five_milliseconds() {
+        // Struck partials that die away in 2 ms, at every place relative to the frames; more than one to a window.
+        let (mut mono, attacks) = (vec![0.0; 2 * SECOND], || (3_000..2 * SECOND - 3_000).step_by(1_901));
+        for at in attacks() {
+            for (i, x) in mono[at..].iter_mut().take(SECOND / 50).enumerate() {
+                let t = i as f32 / SECOND as f32;
+                let partials = [700.0f32, 1_310.0, 2_290.0].map(|hz| (std::f32::consts::TAU * hz * t).sin());
+                *x += 0.1 * (-t / 0.002).exp() * partials.iter().sum::<f32>();
+            }
+        }
+        let out = vocoded(&pan(&mono, 0.0));
+        let near = |channel: &[f32]| -> f32 {
+            attacks().flat_map(|at| &channel[at - SECOND / 200..at + SECOND / 200]).map(|x| x * x).sum()
+        };
+        let kept = near(&out.left) / near(&pan(&mono, 0.0).left);
+        assert!((0.9..1.1).contains(&kept), "{kept} of the energy");
     }
 
     #[test]
@@ -363,25 +359,6 @@ mod tests {
             streamed.extend(&vocoder.flush());
             prop_assert_eq!(streamed.len(), total * HOP);
             prop_assert_eq!(streamed, Vocoder::new(seed).forward(&spectrogram));
-        }
-
-        #[test]
-        fn recalled_vocoders_go_on_to_the_bit(seed in 0u64..1000, known in 0usize..12, since in 3usize..9, more in 1usize..6) {
-            let (now, total) = ((known + since) * FRAME_VALUES, known + since + more);
-            prop_assume!(known == 0 || known >= 3);
-            let mono = together(&pan(&crackle(seed, 60.0, total * HOP), 0.3), &pan(&tone(440.0, 0.1, total * HOP), -0.8));
-            let spectrogram = Analyser::new().forward(&mono);
-            let mut vocoder = Vocoder::new(seed);
-            vocoder.step(&spectrogram.values[..known * FRAME_VALUES]);
-            let memory = vocoder.memory();
-            vocoder.step(&spectrogram.values[known * FRAME_VALUES..now]);
-            let mut recalled = Vocoder::recall(seed, &memory, since, &spectrogram.values[..now]).unwrap();
-            prop_assert_eq!(recalled.memory(), vocoder.memory());
-            let rest = &spectrogram.values[now..];
-            prop_assert_eq!(recalled.step(rest), vocoder.step(rest));
-            prop_assert_eq!(recalled.flush(), vocoder.flush());
-            let few = &spectrogram.values[..(known.min(3) + since - 1) * FRAME_VALUES];
-            prop_assert!(Vocoder::recall(seed, &memory, since, few).is_none());
         }
     }
 }

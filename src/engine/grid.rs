@@ -41,10 +41,10 @@ mod tests {
 
     #[test]
     fn the_first_frame_begins_the_sound_and_the_others_stay_behind() {
-        let grid = Grid { frame_samples: 4096, delay_samples: 1536, chunk_frames: 12 };
-        assert_eq!([0, 1, 12].map(|frame| grid.sample(frame)), [0, 2560, 47_616]);
-        assert_eq!([0, 1, 2560, 2561].map(|sample| grid.frame_from(sample)), [0, 1, 1, 2]);
-        assert_eq!([0, 2559, 2560].map(|sample| grid.frame_before(sample)), [0, 0, 1]);
+        let grid = Grid { frame_samples: 4096, delay_samples: 3584, chunk_frames: 12 };
+        assert_eq!([0, 1, 12].map(|frame| grid.sample(frame)), [0, 512, 45_568]);
+        assert_eq!([0, 1, 512, 513].map(|sample| grid.frame_from(sample)), [0, 1, 1, 2]);
+        assert_eq!([0, 511, 512].map(|sample| grid.frame_before(sample)), [0, 0, 1]);
     }
 
     proptest! {

@@ -299,7 +299,7 @@ impl Renderer for ModelRenderer {
         }
         let (decoder, spectrogram) = self.recall(&stream.past)?;
         stream.decoder = Some(decoder);
-        stream.recall(saved.memory, spec.codec.frames_per_latent, &spectrogram)?;
+        stream.recall(&saved.memory, &spectrogram, spec.codec.frames_per_latent * spec.codec.frame_values)?;
         Ok(stream)
     }
 }
@@ -437,6 +437,21 @@ mod tests {
                 }
             }
             prop_assert!(&sound == whole);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_any_age_is_restored_to_the_bit() {
+        let mut renderer = renderer();
+        let prepared = renderer.prepare(&condition("rain", 1)).unwrap();
+        let (mut kept, mut restored) = (renderer.open(9), renderer.open(9));
+        for slice in [1, 1, 1, 2, 1, 3, 12, 1, 1, 7, 1, 12, 2, 1] {
+            restored = renderer.restore(&renderer.save(&restored)).unwrap();
+            let [kept, restored] = [&mut kept, &mut restored].map(|stream| {
+                renderer.sample(&mut [Due { stream, condition: &prepared, hurried: false }]).remove(0).unwrap();
+                renderer.decode(&mut [stream], slice).remove(0).unwrap()
+            });
+            assert!(kept == restored, "a slice of {slice}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a stream is between two chunks, and as few bytes of it as it can go on from.
 
 use super::{Chunk, RenderError};
-use crate::audio::{COLUMN_ROWS, HOP, Vocoder, VocoderMemory, columns};
+use crate::audio::{COLUMN_ROWS, FRAME_VALUES, HOP, Stereo, Vocoder, VocoderMemory, columns};
 use crate::model::metre::Beats;
 use crate::nets::codec::DecoderState;
 use half::f16;
@@ -25,8 +25,9 @@ pub struct StreamState {
     pub(super) ahead: VecDeque<f32>,
     pub(super) decoder: Option<DecoderState>,
     vocoder: Vocoder,
-    /// What the vocoder cannot find out again from the latents, as it was one latent frame ago.
-    memory: VocoderMemory,
+    /// What the vocoder cannot find out again from the latents, as it was before each of the last latent frames, oldest
+    /// first: as many as it takes to renew all else that it holds, or all that there were.
+    memories: VecDeque<VocoderMemory>,
     /// Display columns whose samples the vocoder still holds back.
     columns: VecDeque<u8>,
 }
@@ -34,7 +35,6 @@ pub struct StreamState {
 impl StreamState {
     /// A stream that has not begun.
     pub(super) fn at_start(seed: u64) -> Self {
-        let vocoder = Vocoder::new(seed);
         Self {
             seed,
             vocoder_seed: seed,
@@ -45,18 +45,15 @@ impl StreamState {
             present: 0,
             ahead: VecDeque::new(),
             decoder: None,
-            memory: vocoder.memory(),
-            vocoder,
+            vocoder: Vocoder::new(seed),
+            memories: VecDeque::new(),
             columns: VecDeque::new(),
         }
     }
 
     /// Takes in the spectrogram of the next latents, which leave `ahead`.
     pub(super) fn vocode(&mut self, spectrogram: &[f32], frames: usize, channels: usize, context: usize) -> Chunk {
-        let last = spectrogram.len() - spectrogram.len() / frames;
-        let mut pcm = self.vocoder.step(&spectrogram[..last]);
-        self.memory = self.vocoder.memory();
-        pcm.extend(&self.vocoder.step(&spectrogram[last..]));
+        let mut pcm = self.hear(spectrogram, spectrogram.len() / frames);
         pcm.round_off();
         self.columns.extend(columns(spectrogram));
         let rows = self.columns.len().min(pcm.len() / HOP * COLUMN_ROWS);
@@ -69,6 +66,21 @@ impl StreamState {
         Chunk { pcm, columns: self.columns.drain(..rows).collect() }
     }
 
+    /// The sound of the next latent frames, of `latent` spectrogram values each. What the vocoder remembers before each of
+    /// the last is kept.
+    fn hear(&mut self, spectrogram: &[f32], latent: usize) -> Stereo {
+        let kept = latents_renewed_in(latent);
+        let last = spectrogram.len().min(kept * latent);
+        let (first, last) = spectrogram.split_at(spectrogram.len() - last);
+        let mut pcm = self.vocoder.step(first);
+        for spectrogram in last.chunks_exact(latent) {
+            self.memories.push_back(self.vocoder.memory());
+            pcm.extend(&self.vocoder.step(spectrogram));
+        }
+        self.memories.drain(..self.memories.len().saturating_sub(kept));
+        pcm
+    }
+
     /// What [`Saved::read`] reads.
     pub(super) fn saved(&self) -> Vec<u8> {
         let saved = Saved {
@@ -78,28 +90,36 @@ impl StreamState {
             beat: self.beat,
             present: self.present,
             past: self.past.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-            memory: self.memory.clone(),
+            memory: self.memories.front().cloned().unwrap_or_else(|| self.vocoder.memory()),
         };
         // A struct of numbers cannot fail to be written to memory.
         postcard::to_stdvec(&saved).unwrap_or_default()
     }
 
-    /// Gets back the vocoder, and the columns that it holds back: `spectrogram` is what the latents kept decode to, and
-    /// `memory` what the vocoder knew `since` frames before its end.
+    /// Gets back the vocoder, and the columns that it holds back: `spectrogram` is what the latents kept decode to, `latent`
+    /// values for each, and `memory` what was saved.
     pub(super) fn recall(
         &mut self,
-        memory: VocoderMemory,
-        since: usize,
+        memory: &VocoderMemory,
         spectrogram: &[f32],
+        latent: usize,
     ) -> Result<(), RenderError> {
-        let vocoder = Vocoder::recall(self.vocoder_seed, &memory, since, spectrogram);
-        self.vocoder = vocoder.ok_or_else(|| misfit("its vocoder does not stand one latent frame before it"))?;
+        let since = latents_renewed_in(latent).min(usize::try_from(self.frame).unwrap_or(usize::MAX));
+        let before = spectrogram.len().checked_sub(since * latent);
+        let (before, behind) = spectrogram.split_at(before.ok_or_else(|| misfit("too few of its latents are kept"))?);
+        let vocoder = Vocoder::recall(self.vocoder_seed, memory, before);
+        self.vocoder = vocoder.ok_or_else(|| misfit("its vocoder does not stand where it should"))?;
+        self.hear(behind, latent);
         let waiting = Vocoder::delay_samples() / HOP * COLUMN_ROWS;
         let shown = columns(spectrogram);
         self.columns = shown[shown.len().saturating_sub(waiting)..].iter().copied().collect();
-        self.memory = memory;
         Ok(())
     }
+}
+
+/// Latent frames of `latent` spectrogram values after which the vocoder holds nothing of before but its memory.
+fn latents_renewed_in(latent: usize) -> usize {
+    (Vocoder::renewal_frames() * FRAME_VALUES).div_ceil(latent)
 }
 
 /// A [`StreamState`] without all that follows from it.

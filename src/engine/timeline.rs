@@ -6,7 +6,8 @@ use super::grid::Grid;
 use super::hearing::Hearing;
 
 /// Latent frames that are decoded first after a change or at the beginning of a stream, so that it is heard soon; the rest
-/// of their chunk follows. No fewer, because a listener begins to play once it holds a fifth of a second.
+/// of their chunk follows. No fewer, because a listener begins to play once it holds a fifth of a second; at the beginning of
+/// a stream there are as many more as the renderer's delay takes away.
 pub const FIRST_SLICE: u64 = 3;
 
 /// What a listener does with the timeline.
@@ -138,8 +139,9 @@ impl Timeline {
     /// Frames to be decoded next: the rest of the chunk, of which the first after a change comes in two parts.
     pub fn next_slice(&self) -> u64 {
         let since = self.made - self.cut;
-        let chunk = self.grid.chunk_frames;
-        if since == 0 { FIRST_SLICE.min(chunk) } else { chunk - since % chunk }
+        let Grid { chunk_frames: chunk, delay_samples, frame_samples } = self.grid;
+        let late = if self.made == 0 { delay_samples.div_ceil(frame_samples) } else { 0 };
+        if since == 0 { (FIRST_SLICE + late).min(chunk) } else { chunk - since % chunk }
     }
 
     /// Takes note that the next chunk is sampled, and with fewer steps than asked for or not.
@@ -242,7 +244,7 @@ mod tests {
         let mut timeline = timeline(start);
         assert!(!timeline.is_due(100), "nothing is due before PLAY");
         timeline.play(true, start);
-        for (first_sample, slice) in [(0, 3), (26, 9)] {
+        for (first_sample, slice) in [(0, 4), (36, 8)] {
             assert!(timeline.is_due(100));
             assert_eq!(timeline.next_slice(), slice);
             assert_eq!(timeline.advance(slice), plain(first_sample, 0));

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::Checkpoint;
 
-/// Layout of what is signed.
-const VERSION: u8 = 1;
+/// Layout of what is signed, and what a checkpoint in it means.
+const VERSION: u8 = 2;
 /// Bytes of the signature.
 const SIGNATURE: usize = 32;
 

@@ -208,9 +208,9 @@ async fn the_first_sound_is_short_and_comes_first() {
     while listener.client.samples < CHUNK as u64 {
         listener.client.next().await;
     }
-    // Three frames, less the delay, are enough to begin with: FRAME * 3 samples are 0.13 s of the stand-in.
+    // Three frames, and one for the delay, are enough to begin with: FRAME * 3 samples are 0.13 s of the stand-in.
     let first = listener.client.first_frame.clone().unwrap();
-    assert_eq!(first.header.samples as usize, 3 * FRAME - DELAY);
+    assert_eq!(first.header.samples as usize, 4 * FRAME - DELAY);
     listener.check().await;
     server.stop().await;
 }
