@@ -22,9 +22,6 @@ const CEILING: f32 = 4.0;
 pub(super) const SLOPE_FLOOR: f32 = 1e-5;
 /// Sum of the squared Hann windows that overlap at any sample.
 const OVERLAP: f32 = 1.5;
-/// Power of the noise that a plain of the spectrogram stands for, relative to its level: the median of a noisy bin's power,
-/// which is what a codec trained on absolute errors gives, is `ln 2` of the mean.
-const PLAIN_POWER: f32 = 1.0 / std::f32::consts::LN_2;
 /// Bins from one node of the pattern of phase differences to the next.
 const NODE_BINS: usize = 6;
 /// Frames from one node of that pattern to the next.
@@ -138,7 +135,7 @@ impl Synthesis {
         let mut rng = self.random.frame(Purpose::Texture, *number);
         // Twice what a partial needs, for frames of independent noise add up in power, not in amplitude; real and
         // imaginary part, uniform on -1..1, have the power 2/3.
-        let unit = 2.0 * (1.5 * PLAIN_POWER).sqrt();
+        let unit = 2.0 * 1.5f32.sqrt();
 
         // How loud each stereo band is decides between neighbours: a silent one has no pan of its own.
         let mut loudness = [1e-9f32; LOW_STEREO_BANDS];

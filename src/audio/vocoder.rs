@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// The spectrogram of noise as a codec trained on absolute errors gives it: a local median.
+    /// The spectrogram of noise as the codec gives it: the local quantile at which the power has its mean.
     fn plain(spectrogram: &Spectrogram, reach: usize) -> Spectrogram {
         let mut out = spectrogram.clone();
         for (n, frame) in out.values.chunks_exact_mut(FRAME_VALUES).enumerate() {
@@ -290,8 +290,8 @@ mod tests {
                 let bins = k.saturating_sub(reach)..(k + reach + 1).min(LINEAR_BINS);
                 let mut around: Vec<f32> =
                     times.clone().flat_map(|m| &spectrogram.frame(m)[bins.clone()]).copied().collect();
-                let middle = around.len() / 2;
-                *value = *around.select_nth_unstable_by(middle, f32::total_cmp).1;
+                let quantile = (0.632 * around.len() as f32) as usize;
+                *value = *around.select_nth_unstable_by(quantile, f32::total_cmp).1;
             }
         }
         out

@@ -24,7 +24,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 /// Chunks that are made together.
-const BATCH: usize = 48;
+const BATCH: usize = 250;
 /// Latent frames of context that are decoded before a chunk, so that decoder and vocoder are under way.
 const WARM_UP: usize = 6;
 

@@ -1,7 +1,8 @@
 //! Obedience: every control asked for at many values, and what the sound says of it, kind by kind.
 //!
 //! What is asked of the model is asked of the corpus' synthesisers too, which obey by construction. A kind of which the
-//! measure cannot tell even that (the onsets of a downpour) says nothing of the model, and is left out of its figure.
+//! measure cannot tell even that (the onsets of a downpour) says nothing of the model, and is left out of its figure. Where
+//! several measures can tell, one is taken that still can after the vocoder alone, so that it is the model that is measured.
 
 use super::EvalError;
 use super::cache::Cache;
@@ -10,7 +11,7 @@ use super::held_out::{self, Purpose, samples};
 use super::progress::Progress;
 use super::spread::Spread;
 use super::subject::{Parts, Settings, Subject};
-use crate::audio::Stereo;
+use crate::audio::{Analyser, Stereo, Vocoder};
 use crate::condition::Controls;
 use crate::corpus::{KINDS, Kind};
 use crate::model::spec::Obedience;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of what the cached sounds are measured by.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// One sound and all that is heard of it, a value a measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +90,7 @@ struct Key<'a> {
     corpus: &'a str,
     sizes: ObedienceSizes,
     model: Option<(&'a Parts, Settings)>,
+    vocoder: Option<&'a str>,
 }
 
 /// Asks for every control that the model was trained with, of every kind that obeys it.
@@ -111,7 +113,8 @@ pub fn measure(
         for (row, &index) in kinds.iter().enumerate() {
             let Some(kind) = KINDS.get(index).filter(|kind| control.obeyed_by(kind)) else { continue };
             progress.show(&format!("{} of {}", control.name(), kind.name), row as u64);
-            let key = |model| Key { version: VERSION, control, kind: kind.name, corpus, sizes, model };
+            let key =
+                |model, vocoder| Key { version: VERSION, control, kind: kind.name, corpus, sizes, model, vocoder };
             let number = |i: u64| (control as u64 * 1_000 + row as u64) * 1_000 + i;
             let values: Vec<(f64, Controls)> =
                 (0..sizes.sounds).map(|i| control.value(kind, i, sizes.sounds)).collect();
@@ -120,14 +123,21 @@ pub fn measure(
                 asked,
                 values: measures.iter().map(|measure| measure.hear(asked, sound)).collect(),
             };
-            let real: Vec<Heard> = cache.get("control", &key(None), || {
-                let each = values.par_iter().enumerate().map(|(i, value)| {
-                    let clip = held_out::clip(Purpose::Controls, index, number(i as u64), &value.1, sizes.seconds);
-                    trial((value, &clip.pcm))
-                });
+            let clip = |i: usize, asked: &Controls| {
+                held_out::clip(Purpose::Controls, index, number(i as u64), asked, sizes.seconds).pcm
+            };
+            let real: Vec<Heard> = cache.get("control", &key(None, None), || {
+                let each = values.par_iter().enumerate().map(|(i, value)| trial((value, &clip(i, &value.1))));
                 Ok(each.collect())
             })?;
-            let made: Vec<Heard> = cache.get("control", &key(Some((&parts, settings))), || {
+            let copied: Vec<Heard> = cache.get("control", &key(None, Some(&parts.vocoder)), || {
+                let copy = |(i, value): (usize, &(f64, Controls))| {
+                    let spectrogram = Analyser::new().forward(&clip(i, &value.1));
+                    trial((value, &Vocoder::new(number(i as u64)).forward(&spectrogram)))
+                };
+                Ok(values.par_iter().enumerate().map(copy).collect())
+            })?;
+            let made: Vec<Heard> = cache.get("control", &key(Some((&parts, settings)), None), || {
                 // A noun alone: "gentle rain" would ask for few drops itself.
                 let noun = kind.nouns.first().or(kind.things.first()).copied().unwrap_or(kind.prompt);
                 let asked: Vec<_> = (values.iter().zip(0..))
@@ -136,7 +146,7 @@ pub fn measure(
                 let sounds = subject.streams(&asked, samples(sizes.seconds))?;
                 Ok(values.par_iter().zip(&sounds).map(trial).collect())
             })?;
-            obediences.push(KindObedience::of(control, kind, &made, &real));
+            obediences.push(KindObedience::of(control, kind, &made, (&real, &copied)));
         }
         reports.push(ControlReport::of(control, obediences));
         progress.advance(1);
@@ -146,16 +156,22 @@ pub fn measure(
 }
 
 impl KindObedience {
-    /// By the first measure that can tell of the corpus, or else the one that can tell most.
-    fn of(control: Control, kind: &Kind, made: &[Heard], real: &[Heard]) -> Self {
+    /// By the first measure that can tell of the corpus and of its copy by the vocoder; or else of the corpus; or else the one
+    /// that can tell most of it.
+    fn of(control: Control, kind: &Kind, made: &[Heard], (real, copied): (&[Heard], &[Heard])) -> Self {
         let trials = |heard: &[Heard], at: usize| -> Vec<Trial> {
             let trial = |heard: &Heard| Trial { asked: heard.asked, measured: heard.values.get(at).copied().flatten() };
             heard.iter().map(trial).collect()
         };
         let corpus = |at: usize| control.figure(&trials(real, at));
         let tells = |at: usize| corpus(at).map_or(0.0, f64::abs);
+        let lasts = |at: usize| {
+            let copy = control.figure(&trials(copied, at));
+            control.judges(copy) && corpus(at).zip(copy).is_some_and(|(corpus, copy)| corpus * copy > 0.0)
+        };
         let measures = control.measures(kind);
-        let first = (0..measures.len()).find(|&at| control.judges(corpus(at)));
+        let judges = || (0..measures.len()).filter(|&at| control.judges(corpus(at)));
+        let first = judges().find(|&at| lasts(at)).or_else(|| judges().next());
         let most = || (0..measures.len()).max_by(|&a, &b| tells(a).total_cmp(&tells(b)));
         let at = first.or_else(most).unwrap_or(0);
         let trials = trials(made, at);
@@ -261,14 +277,19 @@ mod tests {
         pairs.iter().map(|&(asked, value)| Heard { asked, values: vec![Some(value); 3] }).collect()
     }
 
+    /// With a vocoder from which every measure hears the same.
+    fn obedience(control: Control, kind: &Kind, made: &[Heard], real: &[Heard]) -> KindObedience {
+        KindObedience::of(control, kind, made, (real, real))
+    }
+
     #[test]
     fn only_kinds_that_a_measure_can_judge_count() {
         let obeys = heard(&[(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)]);
         let not = heard(&[(0.0, 2.0), (0.5, 3.0), (1.0, 1.0)]);
         let kinds = vec![
-            KindObedience::of(Control::Density, kind("clock"), &obeys, &obeys),
-            KindObedience::of(Control::Density, kind("frogs"), &not, &obeys),
-            KindObedience::of(Control::Density, kind("rain"), &not, &not),
+            obedience(Control::Density, kind("clock"), &obeys, &obeys),
+            obedience(Control::Density, kind("frogs"), &not, &obeys),
+            obedience(Control::Density, kind("rain"), &not, &not),
         ];
         assert_eq!(kinds.iter().map(|kind| kind.counts).collect::<Vec<_>>(), [true, true, false]);
         let report = ControlReport::of(Control::Density, kinds);
@@ -281,11 +302,11 @@ mod tests {
     fn a_measure_that_falls_counts_the_other_way_round() {
         let falls = heard(&[(0.0, 3.0), (0.5, 2.0), (1.0, 1.0)]);
         let rises = heard(&[(0.0, 1.0), (0.5, 2.0), (1.0, 3.0)]);
-        let rain = KindObedience::of(Control::Density, kind("rain"), &falls, &falls);
+        let rain = obedience(Control::Density, kind("rain"), &falls, &falls);
         assert_eq!((rain.generated, rain.corpus, rain.counts), (Some(1.0), Some(1.0), true));
-        assert_eq!(KindObedience::of(Control::Density, kind("rain"), &rises, &falls).generated, Some(-1.0));
+        assert_eq!(obedience(Control::Density, kind("rain"), &rises, &falls).generated, Some(-1.0));
         // A centroid has to rise with brightness.
-        assert!(!KindObedience::of(Control::Brightness, kind("rain"), &falls, &falls).counts);
+        assert!(!obedience(Control::Brightness, kind("rain"), &falls, &falls).counts);
     }
 
     #[test]
@@ -293,17 +314,25 @@ mod tests {
         let sound = |asked: f64, second: f64| Heard { asked, values: vec![Some(1.0), Some(second), Some(asked)] };
         let real = [sound(0.0, 1.0), sound(0.5, 2.0), sound(1.0, 3.0)];
         let made = [sound(0.0, 1.0), sound(0.5, 3.0), sound(1.0, 2.0)];
-        let frogs = KindObedience::of(Control::Density, kind("frogs"), &made, &real);
+        let frogs = obedience(Control::Density, kind("frogs"), &made, &real);
         assert_eq!((frogs.measure, frogs.generated), (Measure::Attacks, Some(0.5)));
+        // Unless the vocoder hides from it what another still tells.
+        let copied = [sound(0.0, 3.0), sound(0.5, 2.0), sound(1.0, 1.0)];
+        let frogs = KindObedience::of(Control::Density, kind("frogs"), &made, (&real, &copied));
+        assert_eq!((frogs.measure, frogs.generated), (Measure::Evenness, Some(1.0)));
+        // Hidden from all, it still counts.
+        let copied: Vec<Heard> = copied.map(|heard| Heard { values: vec![Some(1.0); 3], ..heard }).into();
+        let frogs = KindObedience::of(Control::Density, kind("frogs"), &made, (&real, &copied));
+        assert_eq!((frogs.measure, frogs.counts), (Measure::Attacks, true));
     }
 
     #[test]
     fn drums_decide_the_tempo() {
         let right = heard(&[(100.0, 101.0), (120.0, 120.0)]);
         let half = heard(&[(100.0, 50.0), (120.0, 120.0)]);
-        let drums = KindObedience::of(Control::Bpm, kind(DRUMS), &half, &right);
+        let drums = obedience(Control::Bpm, kind(DRUMS), &half, &right);
         assert_eq!((drums.generated, drums.generated_octave), (Some(0.5), Some(1.0)));
-        let clock = KindObedience::of(Control::Bpm, kind("clock"), &right, &right);
+        let clock = obedience(Control::Bpm, kind("clock"), &right, &right);
         let report = ControlReport::of(Control::Bpm, vec![clock.clone(), drums]);
         assert_eq!((report.generated, report.obeys()), (Some(0.5), Some(false)));
         assert_eq!(ControlReport::of(Control::Bpm, vec![clock]).obeys(), Some(true));
@@ -324,7 +353,7 @@ mod tests {
                     Heard { asked, values: control.measures(kind(name)).iter().map(hear).collect() }
                 })
                 .collect();
-            assert!(KindObedience::of(control, kind(name), &heard, &heard).counts, "{name}: {heard:?}");
+            assert!(obedience(control, kind(name), &heard, &heard).counts, "{name}: {heard:?}");
         }
     }
 
@@ -343,8 +372,7 @@ mod tests {
                         Heard { asked, values: values.collect() }
                     })
                     .collect();
-                let KindObedience { kind, measure, corpus, counts, .. } =
-                    KindObedience::of(control, kind, &heard, &heard);
+                let KindObedience { kind, measure, corpus, counts, .. } = obedience(control, kind, &heard, &heard);
                 println!("{:10} {kind:12} {:22} {corpus:.2?} {counts}", control.name(), measure.name());
             }
         }
