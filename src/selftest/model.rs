@@ -3,6 +3,7 @@
 use super::report::Row;
 use super::{normal, relative_error};
 use crate::condition::{Condition, Controls, Prompt};
+use crate::model::metre::{Beats, Metre};
 use crate::model::{ChunkInputs, Model};
 use crate::nets::codec::DecoderState;
 use crate::scm::trigflow::SD;
@@ -35,7 +36,7 @@ pub fn compare(model: &Model, reference: &Model) -> Vec<Row> {
     rows
 }
 
-/// What a batch of streams hears: the model's kinds, one after the other.
+/// What a batch of streams hears: the model's kinds, one after the other, every other one of them in a metre.
 struct Scene {
     condition: Tensor,
     guidance: Tensor,
@@ -44,18 +45,21 @@ struct Scene {
 impl Scene {
     fn new(model: &Model) -> Result<Self> {
         let kinds = &model.spec().kinds;
+        let metre =
+            |i: usize| (i % 2 == 1).then(|| Metre { beat: Beats::new(0.3 * i as f64), bpm: 90.0 + 10.0 * i as f32 });
         let features = (0..BATCH).map(|i| {
             let text = kinds.get(i % kinds.len().max(1)).map_or_else(|| "sound".to_owned(), |kind| kind.prompt.clone());
             model.condition(&Condition {
                 prompts: vec![Prompt { text, weight: 1.0 }],
-                controls: Controls::default(),
+                controls: Controls { bpm: metre(i).map(|metre| metre.bpm), ..Controls::default() },
                 guidance: 1.0,
                 steps: 2,
                 temperature: 1.0,
             })
         });
         let guidance = Tensor::full(model.spec().sampler.guidance as f32, (BATCH, 1), &Device::Cpu)?;
-        Ok(Self { condition: Tensor::cat(&features.collect::<Result<Vec<_>>>()?, 0)?, guidance })
+        let features = Tensor::cat(&features.collect::<Result<Vec<_>>>()?, 0)?;
+        Ok(Self { condition: model.in_metre(&features, &(0..BATCH).map(metre).collect::<Vec<_>>())?, guidance })
     }
 
     /// Latents of chunk `index` after `context` (B, context_frames, C), of which `present` frames are there.
