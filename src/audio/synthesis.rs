@@ -14,6 +14,7 @@ use super::consistency::Phasors;
 use super::noise::{BandFrame, BandPowers, FrameNoise, Purpose, ShapedNoise, inverse, uniform};
 use super::phase::Bins;
 use super::spectrogram::{BAND_FLOOR, LINEAR_FLOOR, layout};
+use super::texture::{Tensor, noisy};
 use crate::ops::exp;
 
 /// The loudest a value may ask for, 12 dB above full scale: what is decoded from nonsense must not blow up.
@@ -77,8 +78,8 @@ pub(super) struct Plan {
     pub frame: Frame,
     /// The phases of its linear bins, as integrated.
     pub phases: Bins,
-    /// How much of each linear bin is noise, 0..=1.
-    pub noisy: Bins,
+    /// The means of its texture.
+    pub texture: Tensor,
     /// The bands of the frame before, its own, and those of the one behind.
     pub powers: [Arc<BandPowers>; 3],
 }
@@ -130,7 +131,8 @@ impl Synthesis {
 
     /// The spectra of both channels below 4 kHz.
     fn spectra(&self, plan: &Plan, phasors: &Phasors) -> [Vec<Complex32>; 2] {
-        let Plan { number, frame, noisy, .. } = plan;
+        let Plan { number, frame, texture, .. } = plan;
+        let noisy = noisy(&frame.given, texture);
         let differences = self.differences(*number);
         let mut rng = self.random.frame(Purpose::Texture, *number);
         // Twice what a partial needs, for frames of independent noise add up in power, not in amplitude; real and

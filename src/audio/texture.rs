@@ -27,12 +27,14 @@ const MEMORY: f32 = 0.4;
 /// Bins on each side in the local mean.
 const REACH: usize = 5;
 
+/// Recursive means of `dt^2`, `df^2` and `dt df` in every bin.
+pub(super) type Tensor = [Bins; 3];
+
 /// Follows the structure tensor from frame to frame.
 #[derive(Clone)]
 pub(super) struct Texture {
     before: Bins,
-    /// Recursive means of `dt^2`, `df^2` and `dt df`.
-    tensor: [Bins; 3],
+    tensor: Tensor,
 }
 
 impl Texture {
@@ -42,17 +44,17 @@ impl Texture {
     }
 
     /// Behind a frame of these log magnitudes, with the tensor as it was there.
-    pub(super) fn recall(before: &Bins, tensor: [Bins; 3]) -> Self {
+    pub(super) fn recall(before: &Bins, tensor: Tensor) -> Self {
         Self { before: *before, tensor }
     }
 
     /// The recursive means.
-    pub(super) fn tensor(&self) -> &[Bins; 3] {
+    pub(super) fn tensor(&self) -> &Tensor {
         &self.tensor
     }
 
-    /// How much of each bin's power is noise, 0..=1, from the log magnitudes of its frame and of the one behind it.
-    pub(super) fn step(&mut self, levels: &Bins, next: &Bins) -> Bins {
+    /// Takes in the log magnitudes of a frame, `next` being those of the one behind it, and gives the means there.
+    pub(super) fn step(&mut self, levels: &Bins, next: &Bins) -> Tensor {
         let dt: Bins = std::array::from_fn(|m| 0.5 * (next[m] - self.before[m]));
         let df: Bins = std::array::from_fn(|m| {
             let (low, high) = (m.saturating_sub(1), (m + 1).min(LINEAR_BINS - 1));
@@ -64,19 +66,23 @@ impl Texture {
             }
         }
         self.before = *levels;
-        let weights = levels.map(|level| (0.5 * level).exp());
-        let tensor = &self.tensor;
-        let weighted: [Bins; 3] = std::array::from_fn(|i| std::array::from_fn(|m| weights[m] * tensor[i][m]));
-        std::array::from_fn(|m| {
-            let around = m.saturating_sub(REACH)..(m + REACH + 1).min(LINEAR_BINS);
-            let sum = |values: &Bins| values[around.clone()].iter().sum::<f32>();
-            let weight = sum(&weights);
-            let [tt, ff, tf] = [0, 1, 2].map(|i: usize| sum(&weighted[i]) / weight);
-            let anisotropy = ((tt - ff).powi(2) + 4.0 * tf * tf).sqrt() / (tt + ff + FLAT);
-            let plain = (2.0 - (tt + ff) / PLAIN).clamp(0.0, 1.0);
-            plain * ((LINE - anisotropy) / (LINE - NOISE)).clamp(0.0, 1.0)
-        })
+        self.tensor
     }
+}
+
+/// How much of each bin's power is noise, 0..=1, in a frame of these log magnitudes where the means are `tensor`.
+pub(super) fn noisy(levels: &Bins, tensor: &Tensor) -> Bins {
+    let weights = levels.map(|level| (0.5 * level).exp());
+    let weighted: Tensor = std::array::from_fn(|i| std::array::from_fn(|m| weights[m] * tensor[i][m]));
+    std::array::from_fn(|m| {
+        let around = m.saturating_sub(REACH)..(m + REACH + 1).min(LINEAR_BINS);
+        let sum = |values: &Bins| values[around.clone()].iter().sum::<f32>();
+        let weight = sum(&weights);
+        let [tt, ff, tf] = [0, 1, 2].map(|i: usize| sum(&weighted[i]) / weight);
+        let anisotropy = ((tt - ff).powi(2) + 4.0 * tf * tf).sqrt() / (tt + ff + FLAT);
+        let plain = (2.0 - (tt + ff) / PLAIN).clamp(0.0, 1.0);
+        plain * ((LINE - anisotropy) / (LINE - NOISE)).clamp(0.0, 1.0)
+    })
 }
 
 #[cfg(test)]
@@ -89,7 +95,8 @@ mod tests {
     fn texture(level: impl Fn(usize, usize) -> f32) -> Bins {
         let frame = |n: usize| std::array::from_fn(|m| level(n, m));
         let mut texture = Texture::new(SILENT);
-        (0..10).map(|n| texture.step(&frame(n), &frame(n + 1))).last().unwrap()
+        let tensors: Vec<Tensor> = (0..10).map(|n| texture.step(&frame(n), &frame(n + 1))).collect();
+        noisy(&frame(9), &tensors[9])
     }
 
     #[test]

@@ -21,10 +21,11 @@ use super::spectrogram::{FRAME_VALUES, LINEAR_FLOOR, Spectrogram};
 use super::synthesis::{Frame, FrameSound, Plan, SLOPE_FLOOR, Synthesis};
 use super::texture::Texture;
 use super::{HOP, Stereo};
-use crate::ops::map_each;
+use crate::ops::{map_each, threads};
 
-/// Frames that are worked on at once: enough for all threads, and no more than stays in a core's cache.
-const BLOCK: usize = 24;
+/// Frames that are worked on at once, at least, and by each thread: so many that handing them out does not matter, and no more
+/// than stays in a core's cache.
+const BLOCK: (usize, usize) = (24, 6);
 
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
@@ -96,7 +97,7 @@ impl Vocoder {
     pub fn step(&mut self, frames: &[f32]) -> Stereo {
         let frames: Vec<&[f32]> = frames.chunks_exact(FRAME_VALUES).collect();
         let mut sound = Stereo::default();
-        frames.chunks(BLOCK).for_each(|block| self.step_block(block, &mut sound));
+        frames.chunks(BLOCK.0.max(BLOCK.1 * threads())).for_each(|block| self.step_block(block, &mut sound));
         sound
     }
 
@@ -155,10 +156,10 @@ impl Vocoder {
     fn plan(&mut self, frame: Frame, next: &Frame) -> Plan {
         let number = self.made;
         self.made += 1;
-        let noisy = self.texture.step(&frame.given, &next.given);
+        let texture = self.texture.step(&frame.given, &next.given);
         let random = self.synthesis.random_phases(number);
         let phases = *self.integrator.step(&frame.levels, &next.levels, &random);
-        Plan { number, frame, phases, noisy, powers: self.powers.clone() }
+        Plan { number, frame, phases, texture, powers: self.powers.clone() }
     }
 
     /// Adds the sound of a frame to the overlap.

@@ -269,14 +269,16 @@ impl Renderer for ModelRenderer {
         let part = self.part(streams.len());
         let frames = frames as usize;
         if part == streams.len() {
-            // The networks take all streams at once. The vocoder has a thread for each stream, or all for a few.
+            // The networks take all streams at once. The vocoder has a thread for each stream, and where there are more threads
+            // than streams the others help: a part of a frame's work is the same wherever it is done.
             let decoded = in_pool(|| self.decode_part(streams, frames));
-            if streams.len() < rayon::current_num_threads() {
-                let each = streams.iter_mut().zip(decoded);
-                return each.map(|(stream, decoded)| in_pool(|| self.vocode(stream, decoded, frames))).collect();
-            }
+            let few = streams.len() < rayon::current_num_threads();
             let each = streams.par_iter_mut().zip(decoded);
-            return each.map(|(stream, decoded)| as_part(|| self.vocode(stream, decoded, frames))).collect();
+            let vocoded = each.map(|(stream, decoded)| {
+                let vocode = || self.vocode(stream, decoded, frames);
+                if few { vocode() } else { as_part(vocode) }
+            });
+            return in_pool(|| vocoded.collect());
         }
         let decode = |part: &mut [&mut StreamState]| {
             let decoded = as_part(|| self.decode_part(part, frames));

@@ -18,7 +18,7 @@ use crate::model::ChunkInputs;
 use crate::model::metre::{Beats, Metre};
 use crate::nets::codec::DecoderState;
 use crate::scm::trigflow::SD;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -28,7 +28,7 @@ const BATCH: usize = 250;
 /// Latent frames of context that are decoded before a chunk, so that decoder and vocoder are under way.
 const WARM_UP: usize = 6;
 
-/// A batch of chunks to be made.
+/// A batch of chunks to be made; its arrays are on the CPU.
 pub struct Task {
     /// (B, condition_width), and where in each metre the chunk begins.
     features: Tensor,
@@ -98,7 +98,7 @@ fn heard_part(subject: &Subject, sound: &Stereo) -> Stereo {
 impl Task {
     fn new(subject: &Subject, encoder: Option<&LatentEncoder>, items: &[Item], seeds: Vec<u64>) -> Result<Self> {
         let model = subject.model();
-        let (config, device, batch) = (&model.spec().generator, model.device(), items.len());
+        let (config, device, batch) = (&model.spec().generator, &Device::Cpu, items.len());
         let feature = |item: &Item| {
             let condition = subject.condition(&item.prompt.text, item.controls);
             model.condition(&condition)
@@ -126,7 +126,7 @@ impl Task {
     fn own_context(&self, subject: &Subject) -> Result<Tensor> {
         let config = &subject.model().spec().generator;
         let (batch, frames) = (self.seeds.len(), config.context_frames);
-        let device = subject.model().device();
+        let device = &Device::Cpu;
         let per_latent = subject.model().spec().codec.frames_per_latent;
         let mut context = Tensor::zeros((batch, frames, config.latent_channels), DType::F32, device)?;
         for made in (0..frames).step_by(config.chunk_frames) {
@@ -161,7 +161,7 @@ impl Task {
                 rng.set_stream(step as u64);
                 values.extend(normal(&mut rng).take(shape.0 * shape.1));
             }
-            Tensor::from_vec(values, (self.seeds.len(), shape.0, shape.1), subject.model().device())
+            Tensor::from_vec(values, (self.seeds.len(), shape.0, shape.1), &Device::Cpu)
         };
         (0..steps).map(noise).collect()
     }

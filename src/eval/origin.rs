@@ -27,6 +27,7 @@ const ROUNDING: f32 = 0.05;
 /// A model's teacher, and its encoder if the folder has one.
 pub struct Origin {
     generator: Generator,
+    device: Device,
     hash: String,
     encoder: Option<LatentEncoder>,
 }
@@ -49,7 +50,7 @@ impl Origin {
             .map_err(|e| differs(weights::first_line(&e)))?;
         for (_, prompt) in subject.prompts() {
             let heard = |text: &str| words(text).iter().map(|word| ngrams(word)).collect::<Words>();
-            let theirs = text.forward(&[heard(&prompt)])?;
+            let theirs = text.forward(&[heard(&prompt)])?.to_device(&Device::Cpu)?;
             let ours = subject.model().condition(&subject.condition(&prompt, Controls::default()))?;
             let ours = ours.narrow(1, 0, theirs.dim(1)?)?;
             let difference = (theirs - ours)?.sqr()?.mean_all()?.to_scalar::<f32>()?.sqrt();
@@ -63,7 +64,7 @@ impl Origin {
             .map_err(|e| differs(weights::first_line(&e)))?;
         let codec = folder.join(CODEC);
         let encoder = codec.exists().then(|| LatentEncoder::open(&codec, subject)).transpose()?;
-        Ok(Self { generator, hash: file_hash(&file)?, encoder })
+        Ok(Self { generator, device: device.clone(), hash: file_hash(&file)?, encoder })
     }
 
     /// Hash of the teacher's weights.
@@ -76,24 +77,30 @@ impl Origin {
         self.encoder.as_ref()
     }
 
-    /// The teacher's generator.
-    pub fn generator(&self) -> &Generator {
-        &self.generator
+    /// Samples with the teacher, see [`sample_teacher`].
+    pub fn sample(&self, inputs: &ChunkInputs<'_>, steps: usize, solver: Solver) -> Result<Tensor> {
+        sample_teacher((&self.generator, &self.device), inputs, steps, solver)
     }
 }
 
-/// Samples chunks as a teacher does: `steps` steps of its ODE from `inputs.noises[0]`, guided by classifier-free
-/// guidance, two evaluations of the network for one of the denoiser.
-pub fn sample_teacher(generator: &Generator, inputs: &ChunkInputs<'_>, steps: usize, solver: Solver) -> Result<Tensor> {
+/// Samples chunks as a teacher does whose weights lie on `device`: `steps` steps of its ODE from `inputs.noises[0]`, guided by
+/// classifier-free guidance, two evaluations of the network for one of the denoiser. Inputs and latents are on the CPU, as a
+/// model's are.
+pub fn sample_teacher(
+    (generator, device): (&Generator, &Device),
+    inputs: &ChunkInputs<'_>,
+    steps: usize,
+    solver: Solver,
+) -> Result<Tensor> {
     let Some(noise) = inputs.noises.first() else { candle_core::bail!("a teacher starts from noise") };
-    let noise_level = inputs.present.zeros_like()?;
-    let context = generator.encode_context(&(inputs.context / SD)?, inputs.present, &noise_level)?;
-    let null = inputs.condition.zeros_like()?;
-    let conditional =
-        Conditioned { generator, condition: inputs.condition, guidance: None, end: None, context: &context };
+    let there = |x: &Tensor| x.to_device(device);
+    let (present, condition, scale) = (there(inputs.present)?, there(inputs.condition)?, there(inputs.guidance)?);
+    let context = generator.encode_context(&(there(inputs.context)? / SD)?, &present, &present.zeros_like()?)?;
+    let null = condition.zeros_like()?;
+    let conditional = Conditioned { generator, condition: &condition, guidance: None, end: None, context: &context };
     let unconditional = Conditioned { condition: &null, end: None, ..conditional };
-    let guided = Guided { conditional: &conditional, unconditional: &unconditional, scale: inputs.guidance };
-    teacher(&guided, noise, steps, solver)
+    let guided = Guided { conditional: &conditional, unconditional: &unconditional, scale: &scale };
+    teacher(&guided, &there(noise)?, steps, solver)?.to_device(&Device::Cpu)
 }
 
 /// Sound to standardised latents.
@@ -133,7 +140,7 @@ impl LatentEncoder {
         &self.hash
     }
 
-    /// Latents (B, frames, C) of standard deviation sd of sounds of one length, whole latent frames.
+    /// Latents (B, frames, C), on the CPU and of standard deviation sd, of sounds of one length, whole latent frames.
     pub fn encode(&self, sounds: &[&Stereo]) -> Result<Tensor> {
         let normalised = |sound: &&Stereo| -> Vec<f32> {
             let spectrogram = self.analyser.forward(sound);
@@ -144,6 +151,7 @@ impl LatentEncoder {
         let all: Vec<Vec<f32>> = sounds.par_iter().map(normalised).collect();
         let frames = all.first().map_or(0, |first| first.len() / FRAME_VALUES);
         let values = Tensor::from_vec(all.concat(), (sounds.len(), frames, FRAME_VALUES), &self.device)?;
-        self.encoder.forward(&values)?.broadcast_sub(&self.mean)?.broadcast_div(&self.std)? * SD
+        let standard = self.encoder.forward(&values)?.broadcast_sub(&self.mean)?.broadcast_div(&self.std)?;
+        (standard * SD)?.to_device(&Device::Cpu)
     }
 }

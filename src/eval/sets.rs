@@ -5,7 +5,7 @@ use super::cache::Cache;
 use super::classifier::SoundClassifier;
 use super::continuations::{Task, draw_tasks, reference};
 use super::features::{Distances, Features, Spaces};
-use super::origin::{Origin, sample_teacher};
+use super::origin::Origin;
 use super::progress::Progress;
 use super::spread::Spread;
 use super::subject::{Settings, Subject};
@@ -188,8 +188,7 @@ fn make(
         (Source::Codec, _) => Ok(task.truth().cloned()),
         (Source::Teacher(evaluations), Some(origin)) => {
             let steps = evaluations.div_ceil(Solver::Midpoint.evaluations());
-            task.sample(subject, draw, 1, |inputs| sample_teacher(origin.generator(), inputs, steps, Solver::Midpoint))
-                .map(Some)
+            task.sample(subject, draw, 1, |inputs| origin.sample(inputs, steps, Solver::Midpoint)).map(Some)
         }
         (Source::Teacher(_), None) => candle_core::bail!("there is no teacher"),
         (Source::Student(steps), _) => {

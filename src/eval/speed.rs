@@ -14,7 +14,7 @@ use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::ops::Params;
 use crate::scm::sampler::Solver;
 use crate::scm::trigflow::SD;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -66,7 +66,7 @@ pub fn measure(
         device.synchronize()?;
         Ok((1000.0 * start.elapsed().as_secs_f64(), latents))
     };
-    let by_teacher = || sample_teacher(&teacher, &inputs.with(1), TEACHER_STEPS, Solver::Ddim);
+    let by_teacher = || sample_teacher((&teacher, device), &inputs.with(1), TEACHER_STEPS, Solver::Ddim);
     let by_student = || model.sample(&inputs.with(student_steps));
     progress.begin("teacher against student", runs as u64 + 1);
     let (mut slow, mut fast, mut sound) = (vec![], vec![], vec![]);
@@ -112,7 +112,7 @@ struct Inputs {
 impl Inputs {
     fn new(subject: &Subject, batch: usize) -> Result<Self> {
         let model = subject.model();
-        let (config, device) = (&model.spec().generator, model.device());
+        let (config, device) = (&model.spec().generator, &Device::Cpu);
         let normal = |frames| Tensor::randn(0f32, SD as f32, (batch, frames, config.latent_channels), device);
         let prompt = subject.prompts().into_iter().next().map_or_else(|| "sound".to_owned(), |(_, prompt)| prompt);
         let condition = model.condition(&subject.condition(&prompt, Controls::default()))?;

@@ -193,6 +193,11 @@ pub fn in_pool<R: Send>(body: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| body())
 }
 
+/// How many threads [`map_each`] maps items on.
+pub fn threads() -> usize {
+    if is_part() { 1 } else { rayon::current_num_threads() }
+}
+
 /// Maps items on all threads, or on this one if it works on a part; in order.
 pub fn map_each<T: Sync, R: Send>(items: &[T], body: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if is_part() {

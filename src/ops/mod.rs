@@ -53,7 +53,7 @@ pub(crate) use cuda::optimiser;
 pub use dual::Dual;
 pub(crate) use fast::exp;
 pub use group_norm::{Groups, group_norm};
-pub use kernel::{as_part, in_pool, map_each};
+pub use kernel::{as_part, in_pool, map_each, threads};
 pub use linear::linear;
 pub use params::{Init, Params, Scope};
 pub use patches::{Taps, patches};
