@@ -40,16 +40,20 @@ pub(super) fn band_position(hz: f32) -> f32 {
     (hz / SPLIT_HZ).ln() / (TOP_HZ / SPLIT_HZ).ln() * (BANDS + 1) as f32 - 1.0
 }
 
+/// Edge `edge` of the bands, in Hz: band `b` rises from edge `b` to its centre, `b + 1`, and falls to edge `b + 2`.
+fn band_edge(edge: usize) -> f32 {
+    SPLIT_HZ * (TOP_HZ / SPLIT_HZ).powf(edge as f32 / (BANDS + 1) as f32)
+}
+
 /// Frequency at the centre of a band, in Hz.
 pub(super) fn band_centre(band: usize) -> f32 {
-    SPLIT_HZ * (TOP_HZ / SPLIT_HZ).powf((band + 1) as f32 / (BANDS + 1) as f32)
+    band_edge(band + 1)
 }
 
 /// Weight of a frequency in a band: a triangle from the centre of the band before to that of the band behind.
 pub(super) fn band_weight(hz: f32, band: usize) -> f32 {
     let (at, centre) = (band_position(hz), band as f32);
-    let edge = |offset: f32| SPLIT_HZ * (TOP_HZ / SPLIT_HZ).powf((centre + offset) / (BANDS + 1) as f32);
-    let (low, peak, high) = (edge(0.0), edge(1.0), edge(2.0));
+    let (low, peak, high) = (band_edge(band), band_centre(band), band_edge(band + 2));
     if at <= centre { ((hz - low) / (peak - low)).max(0.0) } else { ((high - hz) / (high - peak)).max(0.0) }
 }
 

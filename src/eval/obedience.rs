@@ -130,13 +130,18 @@ pub fn measure(
                 let each = values.par_iter().enumerate().map(|(i, value)| trial((value, &clip(i, &value.1))));
                 Ok(each.collect())
             })?;
-            let copied: Vec<Heard> = cache.get("control", &key(None, Some(&parts.vocoder)), || {
+            let copy = || {
                 let copy = |(i, value): (usize, &(f64, Controls))| {
                     let spectrogram = Analyser::new().forward(&clip(i, &value.1));
                     trial((value, &Vocoder::new(number(i as u64)).forward(&spectrogram)))
                 };
                 Ok(values.par_iter().enumerate().map(copy).collect())
-            })?;
+            };
+            // A measure without another is taken whatever the vocoder does to it.
+            let copied: Vec<Heard> = match measures {
+                [_] => Vec::new(),
+                _ => cache.get("control", &key(None, Some(&parts.vocoder)), copy)?,
+            };
             let made: Vec<Heard> = cache.get("control", &key(Some((&parts, settings)), None), || {
                 // A noun alone: "gentle rain" would ask for few drops itself.
                 let noun = kind.nouns.first().or(kind.things.first()).copied().unwrap_or(kind.prompt);
