@@ -21,7 +21,7 @@ import { Link } from "./link.js";
 import { Performance } from "./performance.js";
 import { playerNode } from "./player-node.js";
 import { OPUS_RATE } from "./protocol.js";
-import { UnavailableError, compromise, missing } from "./support.js";
+import { UnavailableError, compromise, missing, outputLatency } from "./support.js";
 import { Wishes } from "./wishes.js";
 
 export { UnavailableError };
@@ -166,7 +166,7 @@ export class Twostep extends EventTarget {
     if (!this.#playedAt) return 0;
     const { played, time, state } = this.#playedAt;
     const rate = this.sampleRate;
-    const onTheWay = (this.#context.outputLatency || this.#context.baseLatency || 0) * rate;
+    const onTheWay = outputLatency(this.#context) * rate;
     const since = state === "playing" ? Math.max(0, this.#context.currentTime - time) * rate : 0;
     return Math.max(0, Math.min(played + since, played + this.#playedAt.buffered) - onTheWay);
   }

@@ -43,17 +43,8 @@ export async function whyNoFirefox() {
  * @param {(tab: FirefoxTab) => Promise<void>} act
  */
 export async function inFirefox(act) {
-  const once = async () => {
-    const tab = await FirefoxTab.open(await firefoxPath());
-    await act(tab).finally(() => tab.close());
-  };
-  // Now and then Firefox loses a command on the way to its page, which no page can help.
-  await once().catch((error) => (error instanceof UnansweredError ? once() : Promise.reject(error)));
-}
-
-/** A command that Firefox did not answer. */
-class UnansweredError extends Error {
-  name = "UnansweredError";
+  const tab = await FirefoxTab.open(await firefoxPath());
+  await act(tab).finally(() => tab.close());
 }
 
 /**
@@ -139,7 +130,8 @@ class FirefoxTab {
     const id = ++this.#commands;
     this.#socket.send(JSON.stringify({ id, method, params }));
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new UnansweredError(`${method}: ${JSON.stringify(params).slice(0, 200)}`)), ANSWER_MS);
+      const unanswered = () => reject(new Error(`no answer to ${method}: ${JSON.stringify(params).slice(0, 200)}`));
+      const timer = setTimeout(unanswered, ANSWER_MS);
       const done = (settle) => (value) => {
         clearTimeout(timer);
         settle(value);

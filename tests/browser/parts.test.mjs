@@ -7,6 +7,7 @@ import { scaleWords, sliderStep } from "../../web/controls.js";
 import { Morph, normalised, toPrompts } from "../../web/mix.js";
 import { Performance } from "../../web/performance.js";
 import { Recorder } from "../../web/recorder.js";
+import { outputLatency } from "../../web/support.js";
 import { Timeline } from "../../web/timeline.js";
 
 test("a mix sums to 1, joins equal words and leaves out blank and silent ones", () => {
@@ -129,4 +130,21 @@ test("a performance has what changed the sound, where it did, and nothing else",
       { at_sample: 200, type: "playback.set", state: "RESET_CONTEXT" },
     ],
   });
+});
+
+test("every browser is asked how far away the loudspeaker is, but the one that freezes", () => {
+  const navigator = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  const isA = (userAgent) => Object.defineProperty(globalThis, "navigator", { value: { userAgent }, configurable: true });
+  try {
+    isA("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36");
+    assert.equal(outputLatency({ outputLatency: 0.05, baseLatency: 0.01 }), 0.05);
+    assert.equal(outputLatency({ outputLatency: 0, baseLatency: 0.01 }), 0.01);
+    assert.equal(outputLatency({}), 0);
+    isA("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0");
+    const asked = () => assert.fail("Firefox was asked");
+    assert.equal(outputLatency({ get outputLatency() { return asked(); }, baseLatency: 0.01 }), 0.01);
+  } finally {
+    delete globalThis.navigator;
+    if (navigator) Object.defineProperty(globalThis, "navigator", navigator);
+  }
 });
