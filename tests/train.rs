@@ -54,6 +54,41 @@ fn three_stages_make_a_model() {
 }
 
 #[test]
+fn decoder_and_student_go_on_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (work, model, more) = (folder.path().join("work"), folder.path().join("model"), folder.path().join("more"));
+    trained(&work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
+    trained(&work, "teacher", &["--steps", "3"]);
+    trained(&work, "student", &["--steps", "3", "--objective", "ms-scd", "--out", model.to_str().unwrap()]);
+    let latents = || -> Vec<_> {
+        let files = std::fs::read_dir(work.join("data")).unwrap().map(|file| file.unwrap().file_name());
+        files.filter(|name| name.to_string_lossy().starts_with("latents")).collect()
+    };
+    let before = latents();
+
+    trained(&work, "decoder", &["--steps", "4"]);
+    let from = model.to_str().unwrap();
+    let on = ["--steps", "2", "--from", from, "--out", more.to_str().unwrap()];
+    std::fs::remove_dir_all(work.join("student")).unwrap();
+    trained(&work, "student", &[&on[..], &["--objective", "ms-scd"]].concat());
+    let read = |folder: &Path, file: &str| std::fs::read(folder.join(file)).unwrap();
+    let same = |file: &str| read(&model, file) == read(&more, file);
+    assert!(same("encoder.safetensors") && same("text.safetensors"));
+    assert!(!same("decoder.safetensors") && !same("generator.safetensors"));
+    assert_eq!(latents(), before, "they are those of the same encoder");
+    let spec = Model::load(&more, &Device::Cpu).unwrap().spec().clone();
+    let stages: Vec<_> = spec.training.iter().map(|s| (s.stage.as_str(), s.steps, s.from.as_deref())).collect();
+    assert_eq!(
+        stages,
+        [("codec", 3, None), ("decoder", 4, None), ("teacher", 3, None), ("student", 2, Some("default"))]
+    );
+
+    std::fs::remove_dir_all(work.join("student")).unwrap();
+    let otherwise = train(&work, "student", &[&on[..], &["--objective", "scd"]].concat());
+    assert!(String::from_utf8_lossy(&otherwise.stderr).contains("segments: true"), "it was distilled in segments");
+}
+
+#[test]
 fn a_resumed_stage_ends_as_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));

@@ -44,6 +44,13 @@ const LINE_BINS: usize = 6;
 const LINE: (f32, f32) = (1.0, 0.2);
 /// How much more than noise a line matters.
 const LINE_GAIN: f32 = 2.0;
+/// Nepers by which levels of a neighbourhood rise at an attack from one moment to the next: half of one at `.0`, most of one
+/// `.1` above. Bins to either side that are a neighbourhood, and bands.
+const ATTACK: (f32, f32) = (1.0, 0.15);
+const ATTACK_BINS: usize = 6;
+const ATTACK_BANDS: usize = 2;
+/// How much more than what lasts an attack matters, and the moment before it.
+const ATTACK_GAIN: f32 = 3.0;
 /// How much the stereo image of a silent band matters, and how much more that of a loud one.
 const STEREO_GAIN: (f32, f32) = (0.1, 1.4);
 
@@ -55,16 +62,20 @@ static DESCRIBED: LazyLock<Vec<Vec<usize>>> =
 ///
 /// Loud levels matter up to three times as much as silence. Linear bins of a *line*, which stands out of the bins around it
 /// for longer than noise does, matter up to three times as much again: a partial is right or wrong, noise may be any noise
-/// of its level. A pan or a coherence matters as much as its band is loud.
+/// of its level. An *attack*, where the levels of a neighbourhood rise at once, and the moment before it matter up to four
+/// times as much: an error there is smeared sound. A pan or a coherence matters as much as its band is loud.
 pub fn importance(window: &[f32]) -> Vec<f32> {
     let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
+    let attacks = attacks(&frames);
     let mut all = Vec::with_capacity(window.len());
     for n in 0..frames.len() {
         let around = &frames[n.saturating_sub(LINE_FRAMES)..(n + LINE_FRAMES + 1).min(frames.len())];
         let loudness: Vec<f32> = (0..LEVELS).map(|value| loudness(value, frames[n][value])).collect();
         let lines = lines(around);
         let line = |value: usize| lines.get(value).map_or(1.0, |line| 1.0 + LINE_GAIN * line);
-        all.extend(loudness.iter().enumerate().map(|(value, loudness)| (1.0 + 2.0 * loudness) * line(value)));
+        let attack = |value: usize| 1.0 + ATTACK_GAIN * attacks[n * LEVELS + value];
+        let levels = loudness.iter().enumerate();
+        all.extend(levels.map(|(value, loudness)| (1.0 + 2.0 * loudness) * line(value) * attack(value)));
         let stereo: Vec<f32> = (DESCRIBED.iter())
             .map(|levels| levels.iter().map(|&value| loudness[value]).fold(0.0, f32::max))
             .map(|loudest| STEREO_GAIN.0 + STEREO_GAIN.1 * loudest)
@@ -91,6 +102,32 @@ fn lines(around: &[&[f32]]) -> Vec<f32> {
         logistic((out - LINE.0) / LINE.1)
     };
     (0..LINEAR_BINS).map(line).collect()
+}
+
+/// How much every level of these normalised frames is of an attack, 0..1, (frames, [`LEVELS`]).
+fn attacks(frames: &[&[f32]]) -> Vec<f32> {
+    let mut all = vec![0.0f32; frames.len() * LEVELS];
+    // Where the levels of a moment are: the linear bins of a frame, or the bands of a part of it.
+    let place =
+        |moment: usize, parts: usize, first: usize, width: usize| (moment / parts, first + moment % parts * width);
+    for (first, width, parts, reach) in [(0, LINEAR_BINS, 1, ATTACK_BINS), (LINEAR_BINS, BANDS, PARTS, ATTACK_BANDS)] {
+        for moment in 1..frames.len() * parts {
+            let (before, now) = (place(moment - 1, parts, first, width), place(moment, parts, first, width));
+            let (_, scale) = constants(first);
+            let rises: Vec<f32> =
+                (0..width).map(|i| scale * (frames[now.0][now.1 + i] - frames[before.0][before.1 + i])).collect();
+            for i in 0..width {
+                let beside = &rises[i.saturating_sub(reach)..(i + reach + 1).min(width)];
+                let rise = beside.iter().sum::<f32>() / beside.len() as f32;
+                let attack = logistic((rise - ATTACK.0) / ATTACK.1);
+                for (frame, start) in [before, now] {
+                    let level = &mut all[frame * LEVELS + start + i];
+                    *level = level.max(attack);
+                }
+            }
+        }
+    }
+    all
 }
 
 fn logistic(x: f32) -> f32 {
@@ -131,6 +168,26 @@ mod tests {
         let band = (0..STEREO_BANDS).find(|&band| DESCRIBED[band].contains(&100)).unwrap();
         let image = &one[2 * FRAME_VALUES + LEVELS..][..STEREO_BANDS];
         assert!(image[band] > 2.5 * image[0] && image[0] == quiet[LEVELS], "{image:?}");
+    }
+
+    #[test]
+    fn attacks_and_the_moment_before_matter_more() {
+        let loud = 0.0;
+        // All bands from the second part of the third frame on.
+        let band = LINEAR_BINS + 10;
+        let attack = importance(&window(|n, frame| {
+            let from = if n == 2 { LINEAR_BINS + BANDS } else { LINEAR_BINS };
+            if n >= 2 {
+                frame[from..LEVELS].fill(loud);
+            }
+        }));
+        let lasting = importance(&window(|_, frame| frame[LINEAR_BINS..LEVELS].fill(loud)));
+        let silence = importance(&window(|_, _| ()));
+        let at = |weights: &[f32], frame: usize, value: usize| weights[frame * FRAME_VALUES + value];
+        assert!(at(&attack, 2, band + BANDS) > 3.5 * at(&lasting, 2, band + BANDS));
+        assert!(at(&attack, 2, band) > 3.5 * at(&silence, 2, band));
+        assert_eq!(at(&attack, 3, band), at(&lasting, 3, band));
+        assert_eq!(at(&attack, 1, band), at(&silence, 1, band));
     }
 
     #[test]

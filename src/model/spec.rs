@@ -98,7 +98,7 @@ pub struct SamplerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSpec {
-    /// "codec", "teacher" or "student".
+    /// "codec", "decoder", "teacher" or "student".
     pub stage: String,
     /// The student's objective.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +119,11 @@ pub struct StageSpec {
     /// Seed of data, initial weights and all random draws.
     pub seed: u64,
 }
+
+/// Default guidance scale of new models. A single chunk is nearest to the training sounds at 1.5; but a stream continues
+/// what it has made itself, errors included, and comes back to what was asked for the better the more it is guided: the
+/// default model's streams are, after a hundred chunks, twice as far from the corpus at 1.5 as at 2.2.
+pub const GUIDANCE: f64 = 2.2;
 
 /// Latent frames a chunk, latent frames of context before it, and spectrogram frames a latent frame, of every new model.
 pub const CHUNK_FRAMES: usize = 12;
@@ -190,7 +195,7 @@ impl ModelSpec {
                 kind: SamplerKind::Consistency,
                 t_mid: 1.1,
                 context_noise: 0.0,
-                guidance: 1.5,
+                guidance: GUIDANCE,
                 guidance_max: 3.0,
             },
             training: vec![],

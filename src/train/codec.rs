@@ -5,6 +5,8 @@
 //! distributed exponentially and below its mean with a probability of `1 - 1/e`, so that quantile of the levels keeps the
 //! power of what cannot be foreseen, where the median would be 1.6 dB too quiet. The noise on latents makes the decoder
 //! tolerant of what the generator will get slightly wrong, the last term keeps latents from drifting.
+//!
+//! The decoder can go on alone, with the encoder as it is: what was learned from its latents stays true.
 
 use super::TrainError;
 use super::data::{SpectrogramClip, normal, spectrogram_batch};
@@ -24,8 +26,28 @@ const LEVEL_QUANTILE: f32 = 0.632;
 /// Nepers a normalised level is worth, and decibels a neper: for a loss that people can read.
 const DECIBELS: f64 = 2.0 * 8.686;
 
+/// What of the codec learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learning {
+    /// Encoder and decoder.
+    Both,
+    /// The decoder alone.
+    Decoder,
+}
+
+impl Learning {
+    /// Name of the stage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Learning::Both => "codec",
+            Learning::Decoder => "decoder",
+        }
+    }
+}
+
 /// The codec being trained and its data.
 pub struct CodecObjective {
+    learning: Learning,
     encoder: Encoder,
     decoder: Decoder,
     clips: Vec<SpectrogramClip>,
@@ -39,18 +61,25 @@ pub struct CodecObjective {
 }
 
 impl CodecObjective {
-    /// Trains the codec of `params` on batches of `batch` windows of `frames` spectrogram frames.
+    /// Trains the codec of `params` on batches of `batch` windows of `frames` spectrogram frames. If the decoder learns
+    /// alone, the encoder is that of `encoder`.
     pub fn new(
         config: &CodecConfig,
         params: &mut Params,
+        encoder: Option<&mut Params>,
         clips: Vec<SpectrogramClip>,
-        batch: usize,
-        frames: usize,
+        (batch, frames): (usize, usize),
     ) -> Result<Self> {
         let quantile = |value| if is_level(value) { LEVEL_QUANTILE } else { 0.5 };
         let lean: Vec<f32> = (0..config.frame_values).map(|value| 2.0 * quantile(value) - 1.0).collect();
+        let learning = if encoder.is_some() { Learning::Decoder } else { Learning::Both };
+        let encoder = match encoder {
+            Some(kept) => Encoder::new(config, &mut kept.frozen().at("encoder"))?,
+            None => Encoder::new(config, &mut params.tracked().at("encoder"))?,
+        };
         Ok(Self {
-            encoder: Encoder::new(config, &mut params.tracked().at("encoder"))?,
+            learning,
+            encoder,
             decoder: Decoder::new(config, &mut params.tracked().at("decoder"))?,
             clips,
             batch,
@@ -78,7 +107,11 @@ impl CodecObjective {
         let error = (y - self.decoder.forward(&noisy)?)?;
         let plain = error.detach().abs()?.mean_all()?.to_scalar::<f32>()?;
         let error = (error.abs()? + error.broadcast_mul(&self.lean)?)?;
-        let loss = ((error * importance)?.mean_all()? + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?;
+        let loss = (error * importance)?.mean_all()?;
+        let loss = match self.learning {
+            Learning::Both => (loss + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?,
+            Learning::Decoder => loss,
+        };
         Ok((loss, f64::from(plain) * DECIBELS))
     }
 }
@@ -95,7 +128,7 @@ impl Objective for CodecObjective {
     type Batch = CodecBatch;
 
     fn name(&self) -> &str {
-        "codec"
+        self.learning.name()
     }
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<CodecBatch, TrainError> {

@@ -1,4 +1,5 @@
-//! The three stages that make a model, each from a folder to the same folder: codec, teacher, student.
+//! The three stages that make a model, each from a folder to the same folder: codec, teacher, student; and one that
+//! can follow at any time, for the decoder alone.
 //!
 //! ```text
 //! work/model.json           the specification, written by the codec stage
@@ -12,7 +13,7 @@
 //! ```
 
 use super::checkpoint::Checkpoint;
-use super::codec::CodecObjective;
+use super::codec::{CodecObjective, Learning};
 use super::data::DataOptions;
 use super::knowledge::Knowledge;
 use super::latents::{ClipEncoder, LatentClip, LatentStatistics};
@@ -45,7 +46,7 @@ pub struct Stage<'a> {
     /// Optimiser, learning rate, log; its `seed` is that of the initial weights too, and its schedule's length is not
     /// used.
     pub options: Options,
-    /// The model to start from, instead of from nothing; the student starts from the teacher in any case.
+    /// The model to start from, instead of from nothing; the student's, instead of from the teacher.
     pub from: Option<&'a Start>,
     /// Go on from a checkpoint.
     pub resume: bool,
@@ -84,7 +85,7 @@ impl Stage<'_> {
             codec.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
         }
         let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
-        let objective = CodecObjective::new(&spec.codec, &mut params, clips, self.batch, CODEC_WINDOW)?;
+        let objective = CodecObjective::new(&spec.codec, &mut params, None, clips, (self.batch, CODEC_WINDOW))?;
         let schedule = self.schedule(&objective, &params)?;
         let summary = self.run(&objective, &params, schedule, &spec, data, None)?;
         let mut clips = objective.into_clips();
@@ -101,6 +102,29 @@ impl Stage<'_> {
         tensors.insert("latent.std".into(), Tensor::new(statistics.std.as_slice(), &Device::Cpu)?);
         weights::write(&self.codec_file(), &tensors, DType::F32)?;
         self.record(&mut spec, "codec", None, data, &summary);
+        spec.write(self.work)?;
+        Ok(summary)
+    }
+
+    /// Trains the decoder of the codec in the folder further, on `clips` clips if not as many as before. Latents stay what
+    /// they are, and so do teacher and student.
+    pub fn decoder(&self, clips: Option<usize>) -> Result<Summary, StageError> {
+        let mut spec = ModelSpec::read(self.work)?;
+        let data = self.data(clips)?;
+        let mut before = weights::read_params(&self.codec_file(), self.device)?;
+        let mut params = Params::init(self.options.seed, DType::F32, self.device);
+        for (name, var) in before.vars().filter(|(name, _)| name.starts_with("decoder.")) {
+            params.insert(name, var.as_detached_tensor().copy()?)?;
+        }
+        let clips = Store::new(&data, self.work, self.options.progress)?.spectrograms()?;
+        let sizes = (self.batch, CODEC_WINDOW);
+        let objective = CodecObjective::new(&spec.codec, &mut params, Some(&mut before), clips, sizes)?;
+        let schedule = self.schedule(&objective, &params)?;
+        let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
+        let mut tensors = weights::read(&self.codec_file(), &Device::Cpu)?;
+        tensors.extend(averaged(&summary, |name| Some(name.to_owned())));
+        weights::write(&self.codec_file(), &tensors, DType::F32)?;
+        self.record(&mut spec, objective.name(), None, &data, &summary);
         spec.write(self.work)?;
         Ok(summary)
     }
@@ -169,8 +193,13 @@ impl Stage<'_> {
         let mut teacher = weights::read_params(&self.teacher_file(), self.device)?;
         // Beside the teacher's weights the student has parameters of its own that start afresh: w(t), and where to jump.
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        for (name, var) in teacher.vars().filter(|(name, _)| name.starts_with("generator.")) {
-            params.insert(name, var.as_detached_tensor().copy()?)?;
+        if let Some(start) = self.from {
+            let student = start.student(&spec, ask.method)?;
+            student.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
+        } else {
+            for (name, var) in teacher.vars().filter(|(name, _)| name.starts_with("generator.")) {
+                params.insert(name, var.as_detached_tensor().copy()?)?;
+            }
         }
         let options = StudentOptions {
             method: ask.method,
@@ -183,7 +212,8 @@ impl Stage<'_> {
         let mut objective =
             StudentObjective::new(&spec.generator, &spec.text, &mut teacher, &mut params, latents, options)?;
         let schedule = self.schedule(&objective, &params)?;
-        objective.warm_up_over(schedule.steps / 8);
+        // A finished student has its tangent's second part learned.
+        objective.warm_up_over(if self.from.is_some() { 1 } else { schedule.steps / 8 });
         let summary = self.run(&objective, &params, schedule, &spec, &data, Some(ask))?;
 
         spec.generator = objective.config().clone();
@@ -221,7 +251,7 @@ impl Stage<'_> {
         let folder = self.work.join(objective.name());
         let asked = distillation
             .map(|d| serde_json::json!({ "objective": d.method, "t_mid": d.t_mid, "guidance_max": d.guidance_max }));
-        let from = self.from.filter(|_| distillation.is_none()).map(Start::fingerprint);
+        let from = self.from.map(Start::fingerprint);
         let networks = serde_json::json!({
             "text": spec.text, "codec": spec.codec, "generator": spec.generator,
             "batch": self.batch, "data": data, "distillation": asked, "from": from,
@@ -251,20 +281,28 @@ impl Stage<'_> {
 
     /// Puts a stage into the specification's history, in place of an earlier one of its name and all that built on it.
     fn record(&self, spec: &mut ModelSpec, stage: &str, method: Option<Method>, data: &DataOptions, summary: &Summary) {
-        if let Some(place) = spec.training.iter().position(|earlier| earlier.stage == stage) {
-            spec.training.truncate(place);
-        }
-        spec.training.push(StageSpec {
+        let done = StageSpec {
             stage: stage.to_owned(),
             objective: method.map(|method| method.name().to_owned()),
-            from: self.from.filter(|_| method.is_none()).map(|start| start.spec().name.clone()),
+            from: self.from.map(|start| start.spec().name.clone()),
             steps: summary.steps,
             samples: summary.samples,
             seconds: summary.seconds,
             clips: data.clips,
             clip_seconds: data.seconds,
             seed: self.options.seed,
-        });
+        };
+        let stages = &mut spec.training;
+        let place = |stages: &[StageSpec], stage| stages.iter().position(|earlier| earlier.stage == stage);
+        if stage == Learning::Decoder.name() {
+            // Nothing is built on it, and it is built on the codec alone.
+            stages.retain(|earlier| earlier.stage != stage);
+            let codec = place(stages, Learning::Both.name());
+            stages.insert(codec.map_or(0, |codec| codec + 1), done);
+        } else {
+            stages.truncate(place(stages, stage).unwrap_or(stages.len()));
+            stages.push(done);
+        }
     }
 
     /// The clips that the codec was trained on, or as many of their kind as `clips` says, which is then remembered.
@@ -281,8 +319,7 @@ impl Stage<'_> {
 
     /// The clips as standardised latents.
     fn latents(&self, spec: &ModelSpec, data: &DataOptions) -> Result<Vec<LatentClip>, StageError> {
-        let codec = std::fs::read(self.codec_file()).map_err(at(&self.codec_file()))?;
-        let (hash, channels) = (store::short(&codec), spec.codec.latent_channels);
+        let (hash, channels) = (self.latents_hash()?, spec.codec.latent_channels);
         let store = Store::new(data, self.work, self.options.progress)?;
         if let Some(latents) = store.latents(&hash, channels) {
             return Ok(latents);
@@ -303,6 +340,19 @@ impl Stage<'_> {
         })?;
         store.keep_latents(&hash, channels, &latents)?;
         Ok(latents)
+    }
+
+    /// What latents depend on, as a hash: the codec's weights but the decoder's.
+    fn latents_hash(&self) -> Result<String, StageError> {
+        let codec = weights::read(&self.codec_file(), &Device::Cpu)?;
+        let mut names: Vec<&String> = codec.keys().filter(|name| !name.starts_with("decoder.")).collect();
+        names.sort_unstable();
+        let mut bytes = Vec::new();
+        for name in names {
+            let values = codec[name].flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            bytes.extend(name.bytes().chain(values.iter().flat_map(|value| value.to_le_bytes())));
+        }
+        Ok(store::short(&bytes))
     }
 
     fn clip_encoder<'a>(&'a self, spec: &'a ModelSpec, encoder: &'a Encoder) -> ClipEncoder<'a> {

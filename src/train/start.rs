@@ -1,5 +1,6 @@
 //! A finished model that a training starts from instead of from nothing.
 
+use super::times::Method;
 use super::{StageError, TrainError};
 use crate::model::metre::METRE_NUMBERS;
 use crate::model::spec::{CHUNK_FRAMES, CONTEXT_FRAMES, FRAMES_PER_LATENT};
@@ -51,7 +52,6 @@ impl Start {
         };
         let stored = std::mem::replace(&mut spec.generator, generator);
         let fingerprint = fingerprint(folder, &[ENCODER_FILE, DECODER_FILE, GENERATOR_FILE, TEXT_FILE])?;
-        let stored = GeneratorConfig { segments: false, ..stored };
         Ok(Self { folder: folder.to_owned(), spec, stored, fingerprint })
     }
 
@@ -97,9 +97,7 @@ impl Start {
     /// Its weights for a teacher, "generator." and "text.": without those that read the time to jump to, and deaf to the
     /// guidance scale, as a diffusion model is.
     pub fn teacher(&self) -> Result<HashMap<String, Tensor>, StageError> {
-        let mut tensors = self.part(GENERATOR_FILE, |params| {
-            Generator::new(&self.stored, &mut params.detached().at("generator")).map(drop)
-        })?;
+        let mut tensors = self.generator()?;
         tensors.retain(|name, _| !name.starts_with("generator.end."));
         for (name, tensor) in &mut tensors {
             if name.starts_with("generator.guidance.out.") {
@@ -111,6 +109,27 @@ impl Start {
             self.part(TEXT_FILE, |params| TextEncoder::new(text, &mut params.detached().at("text")).map(drop))?,
         );
         Ok(tensors)
+    }
+
+    /// Its weights for a student of this method and of a teacher as in `spec`, "generator.".
+    ///
+    /// # Errors
+    /// When it was distilled otherwise, or its networks are of other sizes.
+    pub fn student(&self, spec: &ModelSpec, method: Method) -> Result<HashMap<String, Tensor>, StageError> {
+        self.fit(spec)?;
+        let expected = GeneratorConfig { segments: method == Method::MsScd, ..spec.generator.clone() };
+        if self.stored != expected {
+            let (found, expected) = (debug(&self.stored), debug(&expected));
+            return Err(TrainError::Mismatch { field: "generator".to_owned(), found, expected }.into());
+        }
+        self.generator()
+    }
+
+    /// Its generator's weights, "generator.".
+    fn generator(&self) -> Result<HashMap<String, Tensor>, StageError> {
+        let build =
+            |params: &mut Params| Generator::new(&self.stored, &mut params.detached().at("generator")).map(drop);
+        self.part(GENERATOR_FILE, build)
     }
 
     /// The tensors of a file, of which `build` must be able to build its network.

@@ -60,7 +60,8 @@ impl All {
         let name = self.subject.name(folder_name.as_deref().unwrap_or("default"));
 
         for (i, (stage, habits, _)) in STAGES.into_iter().enumerate() {
-            let run = session.run(habits, start.as_ref());
+            // The student is that of the new teacher.
+            let run = session.run(habits, start.as_ref().filter(|_| stage != "student"));
             let keep = stage == "codec" && self.keep_codec;
             if self.common.resume && run.stage()?.is_done(stage, keep)? {
                 println!("{stage}: done before");

@@ -58,6 +58,8 @@ pub struct Habits {
 
 /// The codec's.
 pub const CODEC: Habits = Habits { steps: 3000, batch: 16, lr: 1e-3, lr_from: 3e-4, clip: 1.0, sigma_rel: 0.1 };
+/// The decoder's, which is always trained already.
+pub const DECODER: Habits = Habits { lr: CODEC.lr_from, ..CODEC };
 /// The teacher's.
 pub const TEACHER: Habits = Habits { steps: 6000, batch: 64, lr: 1e-3, lr_from: 3e-4, clip: 1.0, sigma_rel: 0.1 };
 

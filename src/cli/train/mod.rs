@@ -6,7 +6,7 @@ mod distil;
 mod subject;
 
 use clap::{Args, Subcommand};
-use common::{CODEC, Common, Run, TEACHER};
+use common::{CODEC, Common, DECODER, Run, TEACHER};
 use distil::{Distil, STUDENT};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +38,13 @@ enum StageName {
         #[arg(long, env = "TWOSTEP_FROM", conflicts_with = "size")]
         from: Option<PathBuf>,
     },
+    /// The codec's decoder alone, further: latents, teacher and student stay valid
+    Decoder {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        part: Part,
+    },
     /// The latent diffusion model and the text encoder
     Teacher {
         #[command(flatten)]
@@ -59,6 +66,9 @@ enum StageName {
         /// How to distil: scd (a consistency model), ms-scd (two segments) or dscd (like scd, by differences)
         #[arg(long, env = "TWOSTEP_OBJECTIVE", default_value = "scd")]
         objective: Method,
+        /// Start from this finished model's student instead of from the teacher
+        #[arg(long, env = "TWOSTEP_FROM")]
+        from: Option<PathBuf>,
     },
 }
 
@@ -109,10 +119,16 @@ impl Train {
                 let run = part.run(session.run(&TEACHER, start.as_ref()));
                 run.report(|stage| stage.teacher(common.clips)).map(drop)
             }
-            StageName::Student { common, part, distil, objective } => {
+            StageName::Decoder { common, part } => {
+                let session = common.open()?;
+                let run = part.run(session.run(&DECODER, None));
+                run.report(|stage| stage.decoder(common.clips)).map(drop)
+            }
+            StageName::Student { common, part, distil, objective, from } => {
                 let ask = distil.ask(objective)?;
                 let session = common.open()?;
-                let run = part.run(session.run(&STUDENT, None));
+                let start = from.as_deref().map(Start::open).transpose()?;
+                let run = part.run(session.run(&STUDENT, start.as_ref()));
                 run.report(|stage| stage.student(&distil.out, common.clips, &ask)).map(drop)
             }
         }
