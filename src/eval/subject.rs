@@ -32,6 +32,14 @@ pub struct Settings {
     pub guidance: f32,
     /// Time of the second step.
     pub t_mid: f64,
+    /// How noisy the network is told that its context is.
+    #[serde(skip_serializing_if = "is_none")]
+    pub context_noise: f64,
+}
+
+/// Most models tell their network of no noise, and what was kept of them before this was asked stays good.
+fn is_none(context_noise: &f64) -> bool {
+    *context_noise == 0.0
 }
 
 /// What a model's sound depends on apart from its settings, as hashes.
@@ -75,7 +83,8 @@ impl Subject {
     /// A model in memory, whose weights have these hashes.
     pub(super) fn new(model: Model, parts: Parts, steps: usize, guidance: Option<f32>) -> Result<Self, EvalError> {
         let sampler = &model.spec().sampler;
-        let settings = Settings { steps, guidance: guidance.unwrap_or(sampler.guidance as f32), t_mid: sampler.t_mid };
+        let guidance = guidance.unwrap_or(sampler.guidance as f32);
+        let settings = Settings { steps, guidance, t_mid: sampler.t_mid, context_noise: sampler.context_noise };
         let known = |name: &String| corpus::kind_named(name).ok_or_else(|| EvalError::UnknownKind(name.clone()));
         let kinds = model.spec().kinds.iter().map(|kind| known(&kind.name)).collect::<Result<_, _>>()?;
         Ok(Self { renderer: ModelRenderer::new(model), kinds, settings, parts })
