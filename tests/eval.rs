@@ -9,7 +9,6 @@ use candle_core::Device;
 use twostep::audio::Stereo;
 use twostep::condition::{Condition, Controls, Prompt};
 use twostep::engine::{ModelRenderer, RenderError, offline};
-use twostep::eval::rank::spearman;
 use twostep::eval::{Evaluation, Statistics};
 use twostep::model::{Model, ModelSpec};
 
@@ -143,7 +142,7 @@ fn bad_requests_name_what_is_wrong() {
 fn a_morph_leads_from_one_sound_to_the_other() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
     let mut renderer = ModelRenderer::new(Model::load(&shipped, &Device::Cpu).unwrap());
-    let mut centroid = |share: f32| {
+    let mut centroid = |share: f32, seed: u64| {
         let prompt = |text: &str, weight| Prompt { text: text.into(), weight };
         let condition = Condition {
             prompts: vec![prompt("church bells", 1.0 - share), prompt("gentle rain", share)],
@@ -153,14 +152,18 @@ fn a_morph_leads_from_one_sound_to_the_other() {
             temperature: 1.0,
         };
         let mut sound = Stereo::default();
-        offline::render(&mut renderer, &condition, 5, 4 * 48_000, |pcm, _| -> Result<(), RenderError> {
+        offline::render(&mut renderer, &condition, seed, 4 * 48_000, |pcm, _| -> Result<(), RenderError> {
             sound.extend(pcm);
             Ok(())
         })
         .unwrap();
         f64::from(Statistics::of(&sound).centroid_hz)
     };
-    let path: Vec<(f64, f64)> = (0..=6).map(|i| (f64::from(i) / 6.0, centroid(i as f32 / 6.0))).collect();
-    assert!(path[6].1 > 2.0 * path[0].1, "{path:?}");
-    assert!(spearman(&path).unwrap() > 0.8, "{path:?}");
+    let mean = |share: f32| (5..8).map(|seed| centroid(share, seed)).sum::<f64>() / 3.0;
+    let path: Vec<f64> = (0..=6).map(|i| i as f32 / 6.0).map(mean).collect();
+    assert!(path[6] > 2.0 * path[0], "{path:?}");
+    // Up to what one rain differs from another, it never turns back.
+    assert!(path.windows(2).all(|pair| pair[1] > 0.9 * pair[0]), "{path:?}");
+    let between = |centroid: &&f64| **centroid > 1.2 * path[0] && **centroid < 0.8 * path[6];
+    assert!(path.iter().filter(between).count() >= 1, "it leaps: {path:?}");
 }
