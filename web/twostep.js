@@ -161,7 +161,7 @@ export class Twostep extends EventTarget {
     return this.#context?.sampleRate ?? 0;
   }
 
-  /** Index of the sample that is leaving the loudspeaker now: as exact as the browser's own clock. */
+  /** Index of the sample that is leaving the loudspeaker now, as exactly as the browser knows; Firefox' way to it is left out. */
   get heard() {
     if (!this.#playedAt) return 0;
     const { played, time, state } = this.#playedAt;
