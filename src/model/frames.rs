@@ -69,9 +69,8 @@ pub fn importance(window: &[f32]) -> Vec<f32> {
     let attacks = attacks(&frames);
     let mut all = Vec::with_capacity(window.len());
     for n in 0..frames.len() {
-        let around = &frames[n.saturating_sub(LINE_FRAMES)..(n + LINE_FRAMES + 1).min(frames.len())];
         let loudness: Vec<f32> = (0..LEVELS).map(|value| loudness(value, frames[n][value])).collect();
-        let lines = lines(around);
+        let lines = lines(around(&frames, n, LINE_FRAMES));
         let line = |value: usize| lines.get(value).map_or(1.0, |line| 1.0 + LINE_GAIN * line);
         let attack = |value: usize| 1.0 + ATTACK_GAIN * attacks[n * LEVELS + value];
         let levels = loudness.iter().enumerate();
@@ -91,14 +90,13 @@ fn loudness(value: usize, normalised: f32) -> f32 {
     logistic(normalised * scale / 1.5)
 }
 
-/// How much each linear bin belongs to a line, 0..1, from the normalised frames around a frame.
-fn lines(around: &[&[f32]]) -> Vec<f32> {
-    let scale = LINEAR.1 / around.len() as f32;
+/// How much each linear bin belongs to a line, 0..1, from some normalised frames in a row.
+fn lines(frames: &[&[f32]]) -> Vec<f32> {
+    let scale = LINEAR.1 / frames.len() as f32;
     let means: Vec<f32> =
-        (0..LINEAR_BINS).map(|bin| around.iter().map(|frame| frame[bin]).sum::<f32>() * scale).collect();
+        (0..LINEAR_BINS).map(|bin| frames.iter().map(|frame| frame[bin]).sum::<f32>() * scale).collect();
     let line = |bin: usize| {
-        let beside = &means[bin.saturating_sub(LINE_BINS)..(bin + LINE_BINS + 1).min(LINEAR_BINS)];
-        let out = means[bin] - beside.iter().sum::<f32>() / beside.len() as f32;
+        let out = means[bin] - mean(around(&means, bin, LINE_BINS));
         logistic((out - LINE.0) / LINE.1)
     };
     (0..LINEAR_BINS).map(line).collect()
@@ -107,19 +105,16 @@ fn lines(around: &[&[f32]]) -> Vec<f32> {
 /// How much every level of these normalised frames is of an attack, 0..1, (frames, [`LEVELS`]).
 fn attacks(frames: &[&[f32]]) -> Vec<f32> {
     let mut all = vec![0.0f32; frames.len() * LEVELS];
-    // Where the levels of a moment are: the linear bins of a frame, or the bands of a part of it.
-    let place =
-        |moment: usize, parts: usize, first: usize, width: usize| (moment / parts, first + moment % parts * width);
     for (first, width, parts, reach) in [(0, LINEAR_BINS, 1, ATTACK_BINS), (LINEAR_BINS, BANDS, PARTS, ATTACK_BANDS)] {
+        let (_, scale) = constants(first);
+        // Where the levels of a moment are: the linear bins of a frame, or the bands of a part of it.
+        let place = |moment: usize| (moment / parts, first + moment % parts * width);
         for moment in 1..frames.len() * parts {
-            let (before, now) = (place(moment - 1, parts, first, width), place(moment, parts, first, width));
-            let (_, scale) = constants(first);
-            let rises: Vec<f32> =
-                (0..width).map(|i| scale * (frames[now.0][now.1 + i] - frames[before.0][before.1 + i])).collect();
+            let (before, now) = (place(moment - 1), place(moment));
+            let rise = |i: usize| scale * (frames[now.0][now.1 + i] - frames[before.0][before.1 + i]);
+            let rises: Vec<f32> = (0..width).map(rise).collect();
             for i in 0..width {
-                let beside = &rises[i.saturating_sub(reach)..(i + reach + 1).min(width)];
-                let rise = beside.iter().sum::<f32>() / beside.len() as f32;
-                let attack = logistic((rise - ATTACK.0) / ATTACK.1);
+                let attack = logistic((mean(around(&rises, i, reach)) - ATTACK.0) / ATTACK.1);
                 for (frame, start) in [before, now] {
                     let level = &mut all[frame * LEVELS + start + i];
                     *level = level.max(attack);
@@ -128,6 +123,15 @@ fn attacks(frames: &[&[f32]]) -> Vec<f32> {
         }
     }
     all
+}
+
+/// A value with those of up to `reach` places to either side.
+fn around<T>(values: &[T], at: usize, reach: usize) -> &[T] {
+    &values[at.saturating_sub(reach)..(at + reach + 1).min(values.len())]
+}
+
+fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len() as f32
 }
 
 fn logistic(x: f32) -> f32 {

@@ -123,7 +123,7 @@ pub struct StageSpec {
 /// Default guidance scale of new models. A single chunk is about as near to the training sounds at 1.5; but a stream
 /// continues what it has made itself, errors included, and comes back to what was asked for the better the more it is guided:
 /// the default model's streams are, after a hundred chunks, twice as far from the corpus at 1.5 as at 2.2.
-pub const GUIDANCE: f64 = 2.2;
+const GUIDANCE: f64 = 2.2;
 
 /// Latent frames a chunk, latent frames of context before it, and spectrogram frames a latent frame, of every new model.
 pub const CHUNK_FRAMES: usize = 12;

@@ -82,7 +82,7 @@ impl Stage<'_> {
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
         if let Some(start) = self.from {
             let codec = start.codec()?.into_iter().filter(|(name, _)| !name.starts_with("latent."));
-            codec.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
+            begin_with(&mut params, codec)?;
         }
         let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
         let objective = CodecObjective::new(&spec.codec, &mut params, None, clips, (self.batch, CODEC_WINDOW))?;
@@ -113,9 +113,7 @@ impl Stage<'_> {
         let data = self.data(clips)?;
         let mut before = weights::read_params(&self.codec_file(), self.device)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        for (name, var) in before.vars().filter(|(name, _)| name.starts_with("decoder.")) {
-            params.insert(name, var.as_detached_tensor().copy()?)?;
-        }
+        begin_with(&mut params, copies(&before, "decoder.")?)?;
         let clips = Store::new(&data, self.work, self.options.progress)?.spectrograms()?;
         let sizes = (self.batch, CODEC_WINDOW);
         let objective = CodecObjective::new(&spec.codec, &mut params, Some(&mut before), clips, sizes)?;
@@ -172,7 +170,7 @@ impl Stage<'_> {
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
         if let Some(start) = self.from {
             start.fit(&spec)?;
-            start.teacher()?.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
+            begin_with(&mut params, start.teacher()?)?;
         }
         let objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, latents, self.batch)?;
         let schedule = self.schedule(&objective, &params)?;
@@ -193,14 +191,11 @@ impl Stage<'_> {
         let mut teacher = weights::read_params(&self.teacher_file(), self.device)?;
         // Beside the teacher's weights the student has parameters of its own that start afresh: w(t), and where to jump.
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        if let Some(start) = self.from {
-            let student = start.student(&spec, ask.method)?;
-            student.into_iter().try_for_each(|(name, tensor)| params.insert(&name, tensor))?;
-        } else {
-            for (name, var) in teacher.vars().filter(|(name, _)| name.starts_with("generator.")) {
-                params.insert(name, var.as_detached_tensor().copy()?)?;
-            }
-        }
+        let begun = match self.from {
+            Some(start) => start.student(&spec, ask.method)?,
+            None => copies(&teacher, "generator.")?,
+        };
+        begin_with(&mut params, begun)?;
         let options = StudentOptions {
             method: ask.method,
             t_mid: ask.t_mid,
@@ -376,6 +371,17 @@ impl Stage<'_> {
 /// The averaged weights whose names `keep` maps to new ones.
 fn averaged(summary: &Summary, keep: impl Fn(&str) -> Option<String>) -> HashMap<String, Tensor> {
     summary.ema.tensors().filter_map(|(name, t)| Some((keep(name)?, t.clone()))).collect()
+}
+
+/// Gives parameters their values to begin with.
+fn begin_with(params: &mut Params, values: impl IntoIterator<Item = (String, Tensor)>) -> candle_core::Result<()> {
+    values.into_iter().try_for_each(|(name, value)| params.insert(&name, value))
+}
+
+/// Copies of the parameters whose names begin so.
+fn copies(params: &Params, prefix: &str) -> candle_core::Result<HashMap<String, Tensor>> {
+    let part = params.vars().filter(|(name, _)| name.starts_with(prefix));
+    part.map(|(name, var)| Ok((name.to_owned(), var.as_detached_tensor().copy()?))).collect()
 }
 
 /// A network's parameters by name.

@@ -117,7 +117,7 @@ impl Start {
     /// When it was distilled otherwise, or its networks are of other sizes.
     pub fn student(&self, spec: &ModelSpec, method: Method) -> Result<HashMap<String, Tensor>, StageError> {
         self.fit(spec)?;
-        let expected = GeneratorConfig { segments: method == Method::MsScd, ..spec.generator.clone() };
+        let expected = method.student_of(&spec.generator);
         if self.stored != expected {
             let (found, expected) = (debug(&self.stored), debug(&expected));
             return Err(TrainError::Mismatch { field: "generator".to_owned(), found, expected }.into());

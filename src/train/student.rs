@@ -84,7 +84,7 @@ impl StudentObjective {
         clips: Vec<LatentClip>,
         options: StudentOptions,
     ) -> Result<Self> {
-        let student = GeneratorConfig { segments: options.method == Method::MsScd, ..config.clone() };
+        let student = options.method.student_of(config);
         Ok(Self {
             student: Generator::new(&student, &mut params.tracked().at("generator"))?,
             still: Generator::new(&student, &mut params.detached().at("generator"))?,

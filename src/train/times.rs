@@ -1,5 +1,6 @@
 //! The times that training asks its networks at.
 
+use crate::nets::generator::GeneratorConfig;
 use crate::scm::sampler::{SamplerKind, teacher_times};
 use crate::scm::trigflow::{SD, t_max};
 use candle_core::{Device, Result, Tensor};
@@ -56,6 +57,11 @@ impl Method {
             Self::MsScd => SamplerKind::Segments,
             Self::Scd | Self::Dscd => SamplerKind::Consistency,
         }
+    }
+
+    /// The hyper-parameters of such a student of this teacher.
+    pub fn student_of(self, teacher: &GeneratorConfig) -> GeneratorConfig {
+        GeneratorConfig { segments: self == Self::MsScd, ..teacher.clone() }
     }
 }
 
