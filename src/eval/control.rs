@@ -1,11 +1,11 @@
 //! The controls of the corpus' synthesisers: what they can be asked for, and by what measure a sound is heard to obey.
 
 use super::fidelity::attacks::attacks;
-use super::held_out::pieces;
+use super::level::{evenness, swells_per_s};
 use super::pitch::share_in_scale;
 use super::rank::spearman;
 use super::spread::Spread;
-use super::statistics::{Statistics, level_dbfs};
+use super::statistics::Statistics;
 use super::tempo::{beat_tempo, drum_tempo, is_tempo, is_tempo_or_octave};
 use crate::audio::{SAMPLE_RATE, Stereo};
 use crate::condition::{Controls, Scale};
@@ -101,7 +101,7 @@ impl Control {
         match self {
             Self::Bpm if kind.name == DRUMS => &[Measure::DrumTempo],
             Self::Bpm => &[Measure::BeatTempo],
-            Self::Density => &[Measure::Onsets, Measure::Attacks, Measure::Evenness],
+            Self::Density => &[Measure::Onsets, Measure::Attacks, Measure::Swells, Measure::Evenness],
             Self::Brightness => &[Measure::Centroid],
             Self::Scale => &[Measure::InScale],
         }
@@ -147,6 +147,8 @@ pub enum Measure {
     Onsets,
     /// [`attacks`] a second: finer, for events that follow closely.
     Attacks,
+    /// [`swells_per_s`]: coarser, for events that begin softly or in noise.
+    Swells,
     /// [`evenness`] in dB: many events a second have fewer gaps between them.
     Evenness,
     /// Spectral centroid in Hz.
@@ -163,6 +165,7 @@ impl Measure {
             Self::BeatTempo => "tempo of the beat",
             Self::Onsets => "onsets a second",
             Self::Attacks => "attacks a second",
+            Self::Swells => "swells a second",
             Self::Evenness => "evenness (dB)",
             Self::Centroid => "centroid (Hz)",
             Self::InScale => "share of notes in scale",
@@ -175,20 +178,12 @@ impl Measure {
             Self::BeatTempo => beat_tempo(sound),
             Self::Onsets => Some(f64::from(Statistics::of(sound).onsets_per_s)),
             Self::Attacks => Some(attacks(sound).len() as f64 * f64::from(SAMPLE_RATE) / sound.len().max(1) as f64),
+            Self::Swells => swells_per_s(sound),
             Self::Evenness => evenness(sound),
             Self::Centroid => Some(f64::from(Statistics::of(sound).centroid_hz)),
             Self::InScale => share_in_scale(sound, Scale::from_tonic(asked as u8)),
         }
     }
-}
-
-/// Minus the standard deviation, in dB, of the level of a sound's tenths of a second; those 40 dB below the whole count
-/// as that. `None` for a sound of less than two.
-pub fn evenness(sound: &Stereo) -> Option<f64> {
-    const TENTH: usize = SAMPLE_RATE as usize / 10;
-    let floor = f64::from(level_dbfs(sound)) - 40.0;
-    let levels: Vec<f64> = pieces(sound, TENTH).map(|part| f64::from(level_dbfs(&part)).max(floor)).collect();
-    (levels.len() > 1).then(|| -Spread::of(levels).deviation)
 }
 
 fn share(trials: &[Trial], right: impl Fn(&Trial) -> bool) -> Option<f64> {
@@ -223,15 +218,6 @@ mod tests {
         assert_eq!(Control::Scale.figure(&mute), Some(0.0));
         assert_eq!(Control::Bpm.figure(&mute), Some(0.0));
         assert_eq!(Control::Density.figure(&trials(&[(0.0, 1.0), (0.5, 1.0), (1.0, 1.0)])), Some(0.0));
-    }
-
-    #[test]
-    fn gaps_make_a_sound_uneven() {
-        let hiss = crate::audio::synthetic::noise(1, 0.1, 96_000);
-        let gaps: Vec<f32> = hiss.iter().enumerate().map(|(n, x)| if n / 9_600 % 2 == 0 { *x } else { 0.0 }).collect();
-        let of = |samples: &[f32]| evenness(&Stereo { left: samples.to_vec(), right: samples.to_vec() }).unwrap();
-        assert!(of(&hiss) > -0.3 && of(&gaps) < -15.0, "{} and {}", of(&hiss), of(&gaps));
-        assert_eq!(evenness(&Stereo::silence(100)), None);
     }
 
     #[test]

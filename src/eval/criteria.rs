@@ -7,6 +7,7 @@ use super::kinds::KindsReport;
 use super::obedience::ObedienceReport;
 use super::sets::SetsReport;
 use super::speed::SpeedReport;
+use crate::corpus::{self, KINDS};
 use serde::{Deserialize, Serialize};
 
 /// One figure against its bound.
@@ -97,14 +98,19 @@ fn of_copies(copies: &CopiesReport) -> Vec<Criterion> {
         copies.whole().filter_map(move |(kind, copied)| Some((kind, value(copied)?)))
     };
     let dullest = of(|copied| copied.sharpness).min_by(|a, b| a.1.total_cmp(&b.1));
-    let falsest = of(|copied| copied.cents).max_by(|a, b| a.1.total_cmp(&b.1));
+    let falsest = of(|copied| copied.cents).filter(|(kind, _)| is_tonal(kind)).max_by(|a, b| a.1.total_cmp(&b.1));
     let attack = dullest.map(|(kind, sharpness)| {
         criterion(format!("{what}: sharpness of attacks, worst kind"), sharpness, 2, Bound::AtLeast(0.8), kind)
     });
     let pitch = falsest.map(|(kind, cents)| {
-        criterion(format!("{what}: partials' error in cents, worst kind"), cents, 1, Bound::AtMost(5.0), kind)
+        criterion(format!("{what}: partials' error in cents, worst tonal kind"), cents, 1, Bound::AtMost(5.0), kind)
     });
     attack.into_iter().chain(pitch).collect()
+}
+
+/// Whether a kind plays notes, which can be out of tune; an earthquake or an engine has partials, but no pitch to keep.
+fn is_tonal(kind: &str) -> bool {
+    corpus::kind_named(kind).and_then(|index| KINDS.get(index)).is_some_and(|kind| kind.obeys.scale)
 }
 
 fn of_controls(controls: &ObedienceReport) -> Vec<Criterion> {
@@ -146,6 +152,15 @@ pub fn markdown(criteria: &[Criterion]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_plays_notes_is_tonal() {
+        for (kind, tonal) in
+            [("pad", true), ("music_box", true), ("drums", false), ("earthquake", false), ("kazoo", false)]
+        {
+            assert_eq!(is_tonal(kind), tonal, "{kind}");
+        }
+    }
 
     #[test]
     fn bounds_are_inclusive_and_both_ways() {

@@ -10,7 +10,7 @@
 //! * [`sets`], [`kinds`], [`obedience`], [`drift`], [`copies`], [`speed`]: its parts
 //! * [`subject`], [`origin`]: the model under test and the training folder it came from
 //! * [`held_out`], [`continuations`], [`control`]: real sound, and what is asked for
-//! * [`distance`], [`fidelity`], [`statistics`], [`tempo`], [`pitch`], [`similarity`], [`seam`], [`rank`]: the measures
+//! * [`distance`], [`fidelity`], [`statistics`], [`level`], [`tempo`], [`pitch`], [`similarity`], [`seam`], [`rank`]: the measures
 //! * [`classifier`], [`bands`], [`features`]: what distances are taken over
 //! * [`bench`](mod@bench), [`listeners`], [`scaling`], [`plot`]: timings and pictures
 
@@ -31,6 +31,7 @@ pub mod fidelity;
 pub mod held_out;
 pub mod kinds;
 pub mod largest;
+pub mod level;
 pub mod listeners;
 pub mod obedience;
 pub mod origin;

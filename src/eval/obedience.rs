@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of what the cached sounds are measured by.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// One sound and all that is heard of it, a value a measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -279,7 +279,7 @@ mod tests {
 
     /// Sounds of which every measure hears the same.
     fn heard(pairs: &[(f64, f64)]) -> Vec<Heard> {
-        pairs.iter().map(|&(asked, value)| Heard { asked, values: vec![Some(value); 3] }).collect()
+        pairs.iter().map(|&(asked, value)| Heard { asked, values: vec![Some(value); 4] }).collect()
     }
 
     /// With a vocoder from which every measure hears the same.
@@ -316,7 +316,8 @@ mod tests {
 
     #[test]
     fn the_first_measure_that_can_tell_decides() {
-        let sound = |asked: f64, second: f64| Heard { asked, values: vec![Some(1.0), Some(second), Some(asked)] };
+        let sound =
+            |asked: f64, second: f64| Heard { asked, values: vec![Some(1.0), Some(second), Some(1.0), Some(asked)] };
         let real = [sound(0.0, 1.0), sound(0.5, 2.0), sound(1.0, 3.0)];
         let made = [sound(0.0, 1.0), sound(0.5, 3.0), sound(1.0, 2.0)];
         let frogs = obedience(Control::Density, kind("frogs"), &made, &real);
@@ -326,7 +327,7 @@ mod tests {
         let frogs = KindObedience::of(Control::Density, kind("frogs"), &made, (&real, &copied));
         assert_eq!((frogs.measure, frogs.generated), (Measure::Evenness, Some(1.0)));
         // Hidden from all, it still counts.
-        let copied: Vec<Heard> = copied.map(|heard| Heard { values: vec![Some(1.0); 3], ..heard }).into();
+        let copied: Vec<Heard> = copied.map(|heard| Heard { values: vec![Some(1.0); 4], ..heard }).into();
         let frogs = KindObedience::of(Control::Density, kind("frogs"), &made, (&real, &copied));
         assert_eq!((frogs.measure, frogs.counts), (Measure::Attacks, true));
     }
