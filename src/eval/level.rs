@@ -69,7 +69,7 @@ mod tests {
 
     /// Two seconds of noise, for half of each `period` samples only `quiet` times as loud.
     fn keyed(period: usize, quiet: f32) -> Stereo {
-        let gain = |n: usize| if n / (period / 2) % 2 == 0 { 1.0 } else { quiet };
+        let gain = |n: usize| if (n / (period / 2)).is_multiple_of(2) { 1.0 } else { quiet };
         let signal: Vec<f32> = noise(1, 0.1, 2 * SECOND).iter().enumerate().map(|(n, x)| x * gain(n)).collect();
         pan(&signal, 0.3)
     }
