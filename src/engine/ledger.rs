@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::Renderer;
 use super::costs::Costs;
-use super::stream::{Stream, StreamError, StreamEvent};
+use super::exchange::{StreamError, StreamEvent};
+use super::stream::Stream;
 
 /// The streams of a worker by their number.
 pub(super) type Streams<R> = BTreeMap<u64, Stream<R>>;

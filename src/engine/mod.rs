@@ -11,13 +11,16 @@
 //!   is given up before anybody's sound comes too late
 //! * [`worker`]: the thread that owns a device; [`stream`]: a stream there; [`tick`]: sound for the due ones
 //! * `supervisor`: replaces a worker that fails; `ledger`: what outlives it
-//! * [`handle`]: the asynchronous side, for servers; [`offline`]: a whole performance as fast as it goes
+//! * [`handle`]: the asynchronous side, for servers; [`admission`]: a place there and the stream in it; [`exchange`]: what a
+//!   stream and its listener tell one another; [`offline`]: a whole performance as fast as it goes
 //!
 //! A change takes effect at the first latent frame that its listener will not have reached by the time the new sound gets
 //! there: what was made from that frame on is taken back, made again with the same noise, and marked as a replacement.
 
+pub mod admission;
 pub mod checkpoint;
 pub mod costs;
+pub mod exchange;
 pub mod grid;
 pub mod handle;
 pub mod hearing;
@@ -37,13 +40,14 @@ pub mod tick;
 pub mod timeline;
 pub mod worker;
 
+pub use admission::{Admission, StreamControl, StreamOutput};
 pub use checkpoint::Checkpoint;
+pub use exchange::{Change, Rendered, StreamError, StreamEvent};
 pub use grid::Grid;
-pub use handle::{Admission, Engine, EngineConfig, EngineError, Readiness, StreamControl, StreamOutput};
+pub use handle::{Engine, EngineConfig, EngineError, Readiness};
 pub use metrics::EngineMetrics;
 pub use model::{ControlInfo, ControlRange, ControlValue, ModelInfo, PromptCheck, Vocabulary};
 pub use render::ModelRenderer;
-pub use stream::{Change, Rendered, StreamError, StreamEvent};
 pub use timeline::{Pace, Span, Transport};
 
 use crate::audio::Stereo;

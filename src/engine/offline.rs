@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::stream::Change;
+use super::exchange::Change;
 use super::timeline::Transport;
 use super::{Chunk, Due, Grid, RenderError, Renderer};
 use crate::audio::{COLUMN_ROWS, HOP, Stereo};

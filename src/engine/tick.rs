@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::costs::Costs;
+use super::exchange::{Rendered, StreamError, StreamEvent};
 use super::ledger::Streams;
 use super::metrics::EngineMetrics;
-use super::stream::{Rendered, Stream, StreamError, StreamEvent, caught};
+use super::stream::{Stream, caught};
 use super::timeline::Pace;
 use super::{Checkpoint, Chunk, Due, RenderError, Renderer};
 use crate::fault::{Fault, strikes};

@@ -9,6 +9,7 @@ use tokio::time::timeout_at;
 
 use super::checkpoint::Checkpoint;
 use super::costs::{BUCKETS, Costs, Measured, USUAL_STEPS};
+use super::exchange::{Change, Shared, StreamError, StreamEvent};
 use super::grid::Grid;
 use super::handle::{EngineConfig, Load, Readiness};
 use super::hearing::Hearing;
@@ -16,7 +17,7 @@ use super::ledger::{GivenUp, Inheritance, Ledger, Streams};
 use super::metrics::EngineMetrics;
 use super::quality::Ladder;
 use super::scheduler::{Candidate, select};
-use super::stream::{Change, Shared, Stream, StreamError, StreamEvent, caught};
+use super::stream::{Stream, caught};
 use super::tick::Tick;
 use super::timeline::{Pace, Timeline};
 use super::{Due, Renderer};
