@@ -16,6 +16,7 @@ use super::{Grid, Renderer, model::ModelInfo};
 
 /// Commands that may wait for a worker.
 const COMMANDS: usize = 1024;
+
 /// How an engine shares its devices.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EngineConfig {
@@ -95,6 +96,11 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn set_capacity(&self, streams: usize) {
         self.capacity.store(streams, Ordering::Relaxed);
+    }
+
+    /// Somebody has been given a place.
+    fn enter(&self) {
+        self.listeners.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Somebody has left.
@@ -279,7 +285,7 @@ impl Engine {
                 if self.listeners() >= self.capacity() || (free <= 0 && self.0.config.max_listeners.is_none()) {
                     return None;
                 }
-                self.0.devices[device].load.listeners.fetch_add(1, Ordering::Relaxed);
+                self.device(device).load.enter();
                 Place::new(self.clone(), device, None)
             }
             Pace::Bulk => {

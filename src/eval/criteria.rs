@@ -7,7 +7,7 @@ use super::kinds::KindsReport;
 use super::obedience::ObedienceReport;
 use super::sets::SetsReport;
 use super::speed::SpeedReport;
-use crate::corpus::{self, KINDS};
+use crate::corpus::KINDS;
 use serde::{Deserialize, Serialize};
 
 /// One figure against its bound.
@@ -110,7 +110,7 @@ fn of_copies(copies: &CopiesReport) -> Vec<Criterion> {
 
 /// Whether a kind plays notes, which can be out of tune; an earthquake or an engine has partials, but no pitch to keep.
 fn is_tonal(kind: &str) -> bool {
-    corpus::kind_named(kind).and_then(|index| KINDS.get(index)).is_some_and(|kind| kind.obeys.scale)
+    KINDS.iter().any(|known| known.name == kind && known.obeys.scale)
 }
 
 fn of_controls(controls: &ObedienceReport) -> Vec<Criterion> {

@@ -4,6 +4,7 @@
 //! of noise. A vocoder hardly touches them.
 
 use super::spread::Spread;
+use super::statistics::mean_square;
 use crate::audio::{SAMPLE_RATE, Stereo};
 
 /// Samples of a tenth of a second, the pieces of [`evenness`].
@@ -45,12 +46,10 @@ pub fn swells_per_s(sound: &Stereo) -> Option<f64> {
     Some(swells as f64 * f64::from(SAMPLE_RATE) / sound.len() as f64)
 }
 
-/// Mean square over both channels of every piece of so many samples; samples that are not finite count as 0.
+/// Mean square of every piece of so many samples.
 fn powers(sound: &Stereo, samples: usize) -> Vec<f64> {
-    let clean = |&x: &f32| if x.is_finite() { f64::from(x) } else { 0.0 };
-    let energy = |piece: &[f32]| piece.iter().map(|x| clean(x).powi(2)).sum::<f64>();
     let pieces = sound.left.chunks_exact(samples).zip(sound.right.chunks_exact(samples));
-    pieces.map(|(left, right)| (energy(left) + energy(right)) / (2 * samples) as f64).collect()
+    pieces.map(|(left, right)| mean_square(left, right)).collect()
 }
 
 /// Powers in dB.

@@ -190,9 +190,14 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// Root mean square over both channels in dB relative to full scale, at least [`FLOOR_DBFS`]; samples that are not finite
 /// count as 0.
 pub fn level_dbfs(sound: &Stereo) -> f32 {
+    (10.0 * mean_square(&sound.left, &sound.right).log10()).max(f64::from(FLOOR_DBFS)) as f32
+}
+
+/// Mean square over both channels, of equal length; samples that are not finite count as 0.
+pub fn mean_square(left: &[f32], right: &[f32]) -> f64 {
     let clean = |&x: &f32| if x.is_finite() { f64::from(x) } else { 0.0 };
-    let energy: f64 = sound.left.iter().chain(&sound.right).map(|x| clean(x).powi(2)).sum();
-    (10.0 * (energy / (2 * sound.len()).max(1) as f64).log10()).max(f64::from(FLOOR_DBFS)) as f32
+    let energy: f64 = left.iter().chain(right).map(|x| clean(x).powi(2)).sum();
+    energy / (left.len() + right.len()).max(1) as f64
 }
 
 /// Correlation of the channels, -1 opposite, 0 unrelated, 1 mono: `sum L R / sqrt(sum L^2 sum R^2)`; 1 in silence. Samples
