@@ -50,6 +50,11 @@ pub(super) fn band_centre(band: usize) -> f32 {
     band_edge(band + 1)
 }
 
+/// How much of the axis counts as a band, in Hz: the area of its triangle.
+pub(super) fn band_width(band: usize) -> f32 {
+    0.5 * (band_edge(band + 2) - band_edge(band))
+}
+
 /// Weight of a frequency in a band: a triangle from the centre of the band before to that of the band behind.
 pub(super) fn band_weight(hz: f32, band: usize) -> f32 {
     let (at, centre) = (band_position(hz), band as f32);

@@ -21,7 +21,10 @@ pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use limit::round_off;
 pub use resample::Resampler;
-pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence, stereo_band_levels};
+pub use spectrogram::{
+    Analyser, FRAME_VALUES, PARTIAL_SLOPE, Spectrogram, linear_bin_hz, linear_partial_bin, silence, stereo_band_levels,
+    stereo_band_powers,
+};
 pub use vocoder::{Vocoder, VocoderMemory};
 pub use wav::{WavLayout, WavReader, WavWriter, pcm16, read_wav};
 

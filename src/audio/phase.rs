@@ -18,7 +18,7 @@ use super::HOP;
 use super::bands::{LINEAR_BINS, LONG};
 
 /// `gamma / M` of the Hann window.
-const GAMMA: f32 = 0.256_45 * LONG as f32;
+pub(super) const GAMMA: f32 = 0.256_45 * LONG as f32;
 /// Bins this many nepers under the loudest of their frame and the one before get a random phase.
 const TOLERANCE: f32 = 9.0;
 

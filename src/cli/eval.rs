@@ -16,7 +16,7 @@ use twostep::eval::evaluation::Pictures;
 use twostep::eval::held_out::{self, Purpose, samples};
 use twostep::eval::kinds::{self, KindSizes};
 use twostep::eval::obedience::{self, ObedienceSizes};
-use twostep::eval::origin::Origin;
+use twostep::eval::origin::{LatentEncoder, Origin};
 use twostep::eval::pictures;
 use twostep::eval::plot::Image;
 use twostep::eval::progress::Progress;
@@ -31,8 +31,7 @@ use twostep::model::ModelSpec;
 pub struct Eval {
     #[command(flatten)]
     model: ModelArg,
-    /// The training folder of the model, or the teacher's weights in it: for distances against the teacher, and for the
-    /// codec
+    /// The training folder of the model, or the teacher's weights in it: for distances against the teacher
     #[arg(long, env = "TWOSTEP_TEACHER")]
     teacher: Option<PathBuf>,
     /// Parts to measure, separated by commas: kinds, distances, controls, drift, codec, speed; all of them if not given
@@ -95,6 +94,8 @@ pub struct Eval {
 struct Bench {
     subject: Subject,
     origin: Option<Origin>,
+    /// The model's own, if its training folder has none.
+    own_encoder: Option<LatentEncoder>,
     classifier: Option<SoundClassifier>,
     corpus: String,
     cache: Cache,
@@ -116,6 +117,7 @@ impl Eval {
         let device = self.model.device.open()?;
         let subject = Subject::open(&self.model.model, &device, self.steps, self.guidance, self.t_mid)?;
         let origin = self.teacher.as_ref().map(|path| Origin::open(path, &subject)).transpose()?;
+        let own_encoder = LatentEncoder::of_model(&self.model.model, &subject)?;
         let cache = Cache::new(&self.cache.clone().unwrap_or_else(Cache::default_folder));
         let corpus = held_out::fingerprint(subject.kinds());
         let wanted: Vec<Section> = Section::ALL.into_iter().filter(|section| self.wants(*section)).collect();
@@ -126,7 +128,8 @@ impl Eval {
         };
         let mut evaluation = self.begin(&subject);
         evaluation.classifier = classifier.as_ref().map(|classifier| classifier.test().clone());
-        let mut bench = Bench { subject, origin, classifier, corpus, cache, progress: Progress::visible() };
+        let mut bench =
+            Bench { subject, origin, own_encoder, classifier, corpus, cache, progress: Progress::visible() };
         for section in wanted {
             self.measure(section, &mut bench, &mut evaluation)?;
             evaluation.judge();
@@ -206,12 +209,12 @@ impl Eval {
     }
 
     fn measure(&self, section: Section, bench: &mut Bench, into: &mut Evaluation) -> anyhow::Result<()> {
-        let Bench { subject, origin, classifier, corpus, cache, progress } = bench;
+        let Bench { subject, origin, own_encoder, classifier, corpus, cache, progress } = bench;
+        let encoder = origin.as_ref().and_then(Origin::encoder).or(own_encoder.as_ref());
         match (section, classifier) {
             (Section::Speed, _) => into.speed = Some(speed::measure(subject, SPEED_BATCH, SPEED_RUNS, progress)?),
             (Section::Codec, _) => {
                 let sizes = CopySizes { sounds: self.sounds, seconds: COPY_SECONDS };
-                let encoder = origin.as_ref().and_then(Origin::encoder);
                 into.copies = Some(copies::measure(subject, encoder, corpus, cache, sizes, progress)?);
             }
             (Section::Controls, _) => {
@@ -234,7 +237,8 @@ impl Eval {
                     teacher: self.evaluations.clone(),
                 };
                 let classifier = (&*classifier, corpus.as_str());
-                into.sets = Some(sets::measure(subject, origin.as_ref(), classifier, cache, &sizes, progress)?);
+                into.sets =
+                    Some(sets::measure(subject, (origin.as_ref(), encoder), classifier, cache, &sizes, progress)?);
             }
             (section, None) => anyhow::bail!("the section {} needs a classifier", section.name()),
         }

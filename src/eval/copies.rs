@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Version of what the cached copies are measured by.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Attacks and partials a kind must have, over all its sounds, for a figure about them.
 const FEWEST_ATTACKS: usize = 10;
 const FEWEST_PARTIALS: usize = 100;
@@ -43,8 +43,10 @@ pub struct Copied {
     pub correlation: f64,
     /// Sharpness of attacks, 1 the original's; `None` for a kind without enough of them.
     pub sharpness: Option<f64>,
-    /// Median error of partials in cents; `None` for a kind without enough of them.
+    /// Median error of partials in cents, and that from moment to moment; `None` for a kind without enough of them.
     pub cents: Option<f64>,
+    /// See [`Partials::wander`](super::fidelity::partials::Partials::wander).
+    pub wander: Option<f64>,
     /// Share of the partials below 4 kHz that are there.
     pub kept: Option<f64>,
     /// Share of those above.
@@ -161,6 +163,7 @@ impl Copied {
             correlation: mean(|copy| copy.correlation),
             sharpness: weighted(FEWEST_ATTACKS, attacks),
             cents: weighted(FEWEST_PARTIALS, partials().map(|p| (p.count + p.count_above_4k, p.cents)).collect()),
+            wander: weighted(FEWEST_PARTIALS, partials().map(|p| (p.count + p.count_above_4k, p.wander)).collect()),
             kept: weighted(FEWEST_PARTIALS, partials().filter_map(|p| Some((p.count, p.kept?))).collect()),
             kept_above_4k: weighted(
                 FEWEST_PARTIALS,
@@ -186,10 +189,11 @@ impl CopiesReport {
         let parts = if self.with_codec() { "codec and vocoder / vocoder alone" } else { "vocoder alone" };
         let mut text = format!(
             "Held-out corpus sound through {parts}, {} sounds of {:.0} s a kind. Two noises of one spectrum are 7.9 dB apart \
-             (log-spectral). Attacks: energy within ±5 ms over the original's. Partials: median error, and the share that is there \
-             below / above 4 kHz.\n\n\
-             | kind | log-spectral (dB) | convergence (dB) | level (dB) | correlation | attacks | partials (cents) | kept | kept above 4 kHz |\n\
-             |---|---|---|---|---|---|---|---|---|\n",
+             (log-spectral). Attacks: energy within ±5 ms over the original's. Partials: median error of \
+             their mean frequency, that from moment to moment (beats are no error), and the share that is there below / above \
+             4 kHz.\n\n\
+             | kind | log-spectral (dB) | convergence (dB) | level (dB) | correlation | attacks | partials (cents) | moment to moment | kept | kept above 4 kHz |\n\
+             |---|---|---|---|---|---|---|---|---|---|\n",
             self.sounds, self.seconds
         );
         for kind in &self.kinds {
@@ -201,7 +205,7 @@ impl CopiesReport {
                 }
             };
             text += &format!(
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 kind.kind,
                 cell(&|c| Some(c.log_spectral_db), 1),
                 cell(&|c| Some(c.convergence_db), 1),
@@ -209,6 +213,7 @@ impl CopiesReport {
                 cell(&|c| Some(c.correlation), 2),
                 cell(&|c| c.sharpness, 2),
                 cell(&|c| c.cents, 1),
+                cell(&|c| c.wander, 1),
                 cell(&|c| c.kept, 2),
                 cell(&|c| c.kept_above_4k, 2),
             );
@@ -236,6 +241,7 @@ mod tests {
                 count_above_4k: 0,
                 cents: 2.0,
                 cents_p90: 5.0,
+                wander: 2.5,
                 kept: Some(1.0),
                 kept_above_4k: None,
             }),

@@ -1,4 +1,4 @@
-//! The training folder that a model came from: its teacher, and the encoder that the finished model does without.
+//! Where a model came from: its teacher, and the encoder that playing it does without.
 
 use super::EvalError;
 use super::subject::{Subject, file_hash};
@@ -6,7 +6,7 @@ use crate::audio::{Analyser, FRAME_VALUES, Stereo};
 use crate::condition::Controls;
 use crate::model::frames::normalise;
 use crate::model::text::{ngrams, words};
-use crate::model::{ChunkInputs, Conditioned, ModelSpec, weights};
+use crate::model::{ChunkInputs, Conditioned, DECODER_FILE, ENCODER_FILE, ModelSpec, weights};
 use crate::nets::codec::Encoder;
 use crate::nets::generator::Generator;
 use crate::nets::text::{TextEncoder, Words};
@@ -63,7 +63,7 @@ impl Origin {
         let generator = Generator::new(&spec.generator, &mut params.frozen().at("generator"))
             .map_err(|e| differs(weights::first_line(&e)))?;
         let codec = folder.join(CODEC);
-        let encoder = codec.exists().then(|| LatentEncoder::open(&codec, subject)).transpose()?;
+        let encoder = codec.exists().then(|| LatentEncoder::open(&codec, &codec, subject)).transpose()?;
         Ok(Self { generator, device: device.clone(), hash: file_hash(&file)?, encoder })
     }
 
@@ -115,12 +115,20 @@ pub struct LatentEncoder {
 }
 
 impl LatentEncoder {
-    fn open(path: &Path, subject: &Subject) -> std::result::Result<Self, EvalError> {
+    /// The encoder that a finished model brings for further training, if it does.
+    pub fn of_model(folder: &Path, subject: &Subject) -> std::result::Result<Option<Self>, EvalError> {
+        let path = folder.join(ENCODER_FILE);
+        path.exists().then(|| Self::open(&path, &folder.join(DECODER_FILE), subject)).transpose()
+    }
+
+    /// The encoder in the file `path`, and the latents' statistics in `statistics`.
+    fn open(path: &Path, statistics: &Path, subject: &Subject) -> std::result::Result<Self, EvalError> {
         let (config, device) = (&subject.model().spec().codec, subject.model().device());
         let mut params = weights::read_params(path, device)?;
+        let mut beside = weights::read_params(statistics, device)?;
         let refused =
             |e: candle_core::Error| EvalError::Stranger { path: path.to_owned(), reason: weights::first_line(&e) };
-        let mut scope = params.detached();
+        let mut scope = beside.detached();
         let mut latent = scope.at("latent");
         let mut vector = |name: &str| latent.get(name, config.latent_channels, Init::Constant(0.0));
         let (mean, std) = (vector("mean").map_err(refused)?, vector("std").map_err(refused)?);

@@ -5,7 +5,7 @@ use super::cache::Cache;
 use super::classifier::SoundClassifier;
 use super::continuations::{Task, draw_tasks, reference};
 use super::features::{Distances, Features, Spaces};
-use super::origin::Origin;
+use super::origin::{LatentEncoder, Origin};
 use super::progress::Progress;
 use super::spread::Spread;
 use super::subject::{Settings, Subject};
@@ -108,13 +108,12 @@ struct Key<'a> {
 /// Makes and measures the sets. Each is kept in the cache as soon as it is made.
 pub fn measure(
     subject: &Subject,
-    origin: Option<&Origin>,
+    (origin, encoder): (Option<&Origin>, Option<&LatentEncoder>),
     (classifier, corpus): (&SoundClassifier, &str),
     cache: &Cache,
     sizes: &SetSizes,
     progress: &Progress,
 ) -> Result<SetsReport, EvalError> {
-    let encoder = origin.and_then(Origin::encoder);
     let mut sources = vec![Source::Corpus];
     sources.extend(encoder.map(|_| Source::Codec));
     sources.extend(origin.iter().flat_map(|_| sizes.teacher.iter().copied().map(Source::Teacher)));

@@ -36,6 +36,11 @@ pub fn denormalise(value: usize, x: f32) -> f32 {
     x * scale + shift
 }
 
+/// How much a value of a frame changes for one of its normalised value.
+pub fn spread_of(value: usize) -> f32 {
+    constants(value % FRAME_VALUES).1
+}
+
 /// Frames to either side over which a line must last.
 const LINE_FRAMES: usize = 2;
 /// Bins to either side that a line must stand out of, and by how many nepers: half of one at [`LINE`]`.0`, most of one
@@ -82,6 +87,17 @@ pub fn importance(window: &[f32]) -> Vec<f32> {
         all.extend(stereo.iter().chain(&stereo));
     }
     all
+}
+
+/// How much each linear bin of a window of normalised frames belongs to a line, 0..1, times its loudness,
+/// (frames, [`LINEAR_BINS`]).
+pub fn partials(window: &[f32]) -> Vec<f32> {
+    let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
+    let of = |n: usize| {
+        let lines = lines(around(&frames, n, LINE_FRAMES));
+        lines.into_iter().zip(frames[n]).map(|(line, &level)| line * loudness(0, level)).collect::<Vec<f32>>()
+    };
+    (0..frames.len()).flat_map(of).collect()
 }
 
 /// How loud a level is, 0..1.

@@ -4,7 +4,7 @@
 use super::data::normal;
 use super::label::Label;
 use super::latents::LatentClip;
-use crate::condition::{BAR, Controls};
+use crate::condition::{BAR, Controls, Scale};
 use crate::model::conditioning::{CONTROL_NUMBERS, control_numbers};
 use crate::model::metre::{Beats, Metre};
 use crate::model::spec::FRAMES_PER_LATENT;
@@ -36,6 +36,8 @@ pub struct Batch {
     pub context: Context,
     /// For every sample one or several weighted texts.
     texts: Vec<Vec<(Words, f32)>>,
+    /// The scales that were asked for.
+    pub scales: Vec<Option<Scale>>,
     /// (B, CONTROL_NUMBERS).
     controls: Tensor,
     /// The metre of every sample that hears one.
@@ -65,6 +67,13 @@ impl Context {
         clean + self.noise.broadcast_mul(&self.share.sqrt()?)?
     }
 
+    /// The context with nothing there for those samples that begin anew.
+    pub fn forgotten(&self, anew: &[bool]) -> Result<Self> {
+        let kept: Vec<f32> = anew.iter().map(|&anew| if anew { 0.0 } else { 1.0 }).collect();
+        let kept = Tensor::from_vec(kept, (anew.len(), 1, 1), self.present.device())?;
+        Ok(Self { present: self.present.broadcast_mul(&kept)?, ..self.clone() })
+    }
+
     /// The context after these latents (B, frames, C), of standard deviation sd, have followed.
     pub fn followed_by(&self, chunk: &Tensor) -> Result<Self> {
         let frames = chunk.dim(1)?;
@@ -82,16 +91,34 @@ impl Context {
 impl Batch {
     /// Draws `size` chunks at random places of random clips.
     pub fn draw(clips: &[LatentClip], config: &GeneratorConfig, size: usize, rng: &mut impl Rng) -> Result<Self> {
+        let chosen: Vec<&LatentClip> = (0..size).map(|_| &clips[rng.random_range(0..clips.len())]).collect();
+        Self::draw_of(&chosen, clips, config, rng)
+    }
+
+    /// Draws a chunk at a random place of each of these clips; after a change of prompt the context is of any of `all`.
+    pub fn draw_of(
+        chosen: &[&LatentClip],
+        all: &[LatentClip],
+        config: &GeneratorConfig,
+        rng: &mut impl Rng,
+    ) -> Result<Self> {
+        let size = chosen.len();
         let (before, frames, channels) = (config.context_frames, config.chunk_frames, config.latent_channels);
         let (mut x0, mut latents) = (Vec::new(), Vec::new());
         let (mut present, mut share) = (Vec::new(), Vec::new());
         let (mut texts, mut controls, mut metres) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..size {
-            let window = |rng: &mut _| draw_window(clips, (before + frames) * channels, channels, rng);
-            let (clip, first, sound) = window(rng);
+        let mut scales = Vec::new();
+        for &clip in chosen {
+            let window = |clip, rng: &mut _| draw_window(clip, (before + frames) * channels, channels, rng);
+            let (first, sound) = window(clip, rng);
             let (past, chunk) = sound.split_at(before * channels);
             x0.extend(chunk.iter().map(|x| x.to_f32()));
-            let past = if rng.random_bool(CHANGED) { &window(rng).2[..before * channels] } else { past };
+            let past = if rng.random_bool(CHANGED) {
+                let other = &all[rng.random_range(0..all.len())];
+                &window(other, rng).1[..before * channels]
+            } else {
+                past
+            };
             latents.extend(past.iter().map(|x| x.to_f32() / SD as f32));
 
             let absent = match rng.random::<f64>() {
@@ -108,6 +135,7 @@ impl Batch {
             texts.push(draw_texts(&clip.label, rng));
             let (told, heard) = draw_told(&clip.label, first + before, rng);
             controls.extend(control_numbers(&told));
+            scales.push(told.scale);
             metres.push(heard);
         }
         let (whole, side) = ((size, before, channels), (size, before, 1));
@@ -121,6 +149,7 @@ impl Batch {
             x0: Tensor::from_vec(x0, (size, frames, channels), &Device::Cpu)?,
             context,
             texts,
+            scales,
             controls: Tensor::from_vec(controls, (size, CONTROL_NUMBERS), &Device::Cpu)?,
             metres,
             metre_width: config.metre_width,
@@ -139,6 +168,7 @@ impl Batch {
                 noise: noise.to_device(device)?,
             },
             texts: self.texts.clone(),
+            scales: self.scales.clone(),
             controls: self.controls.to_device(device)?,
             metres: self.metres.clone(),
             metre_width: self.metre_width,
@@ -183,16 +213,10 @@ impl Batch {
     }
 }
 
-/// `length` values from a random frame of a random clip, and which frame it is.
-fn draw_window<'a>(
-    clips: &'a [LatentClip],
-    length: usize,
-    channels: usize,
-    rng: &mut impl Rng,
-) -> (&'a LatentClip, usize, &'a [f16]) {
-    let clip = &clips[rng.random_range(0..clips.len())];
+/// `length` values from a random frame of a clip, and which frame it is.
+fn draw_window<'a>(clip: &'a LatentClip, length: usize, channels: usize, rng: &mut impl Rng) -> (usize, &'a [f16]) {
     let frame = rng.random_range(0..=clip.latents.len().saturating_sub(length) / channels);
-    (clip, frame, &clip.latents[frame * channels..frame * channels + length])
+    (frame, &clip.latents[frame * channels..frame * channels + length])
 }
 
 /// The controls that are told of a chunk which begins at a latent frame of a clip, and the metre if a tempo is among them: as

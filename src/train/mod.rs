@@ -33,6 +33,7 @@ pub mod student;
 pub mod teacher;
 pub mod times;
 pub mod trainer;
+pub mod tuning;
 pub mod weight;
 
 use std::path::PathBuf;

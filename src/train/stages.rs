@@ -29,7 +29,7 @@ use super::{StageError, TrainError, at};
 use crate::model::spec::{Sizes, StageSpec};
 use crate::model::{DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelSpec, TEXT_FILE, weights};
 use crate::nets::codec::Encoder;
-use crate::ops::Params;
+use crate::ops::{Init, Params};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -217,6 +217,21 @@ impl Stage<'_> {
         spec.sampler.guidance_max = ask.guidance_max;
         spec.sampler.guidance = spec.sampler.guidance.min(ask.guidance_max);
         self.record(&mut spec, "student", Some(ask.method), &data, &summary);
+        let text = weights::read(&self.teacher_file(), &Device::Cpu)?;
+        let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
+        self.write_model(out, &spec, text, &generator)?;
+        Ok(summary)
+    }
+
+    /// Writes a finished model, in half precision, with the codec in the folder; of `text` those tensors that are the text
+    /// encoder's.
+    pub(super) fn write_model(
+        &self,
+        out: &Path,
+        spec: &ModelSpec,
+        text: HashMap<String, Tensor>,
+        generator: &HashMap<String, Tensor>,
+    ) -> Result<(), StageError> {
         std::fs::create_dir_all(out).map_err(at(out))?;
         let codec = weights::read(&self.codec_file(), &Device::Cpu)?;
         let part = |tensors: HashMap<String, Tensor>, prefix: &str| {
@@ -226,15 +241,13 @@ impl Stage<'_> {
         let mut decoder = part(codec.clone(), "decoder.");
         decoder.extend(part(codec, "latent."));
         weights::write(&out.join(DECODER_FILE), &decoder, DType::F16)?;
-        let text = part(weights::read(&self.teacher_file(), &Device::Cpu)?, "text.");
-        weights::write(&out.join(TEXT_FILE), &text, DType::F16)?;
-        let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
-        weights::write(&out.join(GENERATOR_FILE), &generator, DType::F16)?;
+        weights::write(&out.join(TEXT_FILE), &part(text, "text."), DType::F16)?;
+        weights::write(&out.join(GENERATOR_FILE), generator, DType::F16)?;
         spec.write(out)?;
-        Ok(summary)
+        Ok(())
     }
 
-    fn run<O: Objective>(
+    pub(super) fn run<O: Objective>(
         &self,
         objective: &O,
         params: &Params,
@@ -256,7 +269,7 @@ impl Stage<'_> {
     }
 
     /// The learning rate of every step, measuring how many steps there is time for if need be.
-    fn schedule<O: Objective>(&self, objective: &O, params: &Params) -> Result<Schedule, TrainError> {
+    pub(super) fn schedule<O: Objective>(&self, objective: &O, params: &Params) -> Result<Schedule, TrainError> {
         let vars = variables(params);
         let steps = self.length.steps(objective, &vars, &self.options, self.work, self.resume, self.stop)?;
         Ok(Schedule::of(steps, self.options.schedule.lr))
@@ -275,7 +288,14 @@ impl Stage<'_> {
     }
 
     /// Puts a stage into the specification's history, in place of an earlier one of its name and all that built on it.
-    fn record(&self, spec: &mut ModelSpec, stage: &str, method: Option<Method>, data: &DataOptions, summary: &Summary) {
+    pub(super) fn record(
+        &self,
+        spec: &mut ModelSpec,
+        stage: &str,
+        method: Option<Method>,
+        data: &DataOptions,
+        summary: &Summary,
+    ) {
         let done = StageSpec {
             stage: stage.to_owned(),
             objective: method.map(|method| method.name().to_owned()),
@@ -301,7 +321,7 @@ impl Stage<'_> {
     }
 
     /// The clips that the codec was trained on, or as many of their kind as `clips` says, which is then remembered.
-    fn data(&self, clips: Option<usize>) -> Result<DataOptions, TrainError> {
+    pub(super) fn data(&self, clips: Option<usize>) -> Result<DataOptions, TrainError> {
         let mut data = DataOptions::read(&self.data_file())?;
         let there = data.sounds(self.work)?.map_or(usize::MAX, |sounds| sounds.clips());
         let clips = clips.map(|clips| clips.min(there));
@@ -313,16 +333,14 @@ impl Stage<'_> {
     }
 
     /// The clips as standardised latents.
-    fn latents(&self, spec: &ModelSpec, data: &DataOptions) -> Result<Vec<LatentClip>, StageError> {
+    pub(super) fn latents(&self, spec: &ModelSpec, data: &DataOptions) -> Result<Vec<LatentClip>, StageError> {
         let (hash, channels) = (self.latents_hash()?, spec.codec.latent_channels);
         let store = Store::new(data, self.work, self.options.progress)?;
         if let Some(latents) = store.latents(&hash, channels) {
             return Ok(latents);
         }
         let mut codec = weights::read_params(&self.codec_file(), self.device)?;
-        let mut vector =
-            |name: &str| codec.detached().at("latent").get(name, channels, crate::ops::Init::Constant(0.0));
-        let statistics = LatentStatistics { mean: vector("mean")?.to_vec1()?, std: vector("std")?.to_vec1()? };
+        let statistics = self.statistics(spec, &mut codec)?;
         let encoder = Encoder::new(&spec.codec, &mut codec.frozen().at("encoder"))?;
         let encoder = self.clip_encoder(spec, &encoder);
         let mut latents = Vec::with_capacity(data.clips);
@@ -335,6 +353,13 @@ impl Stage<'_> {
         })?;
         store.keep_latents(&hash, channels, &latents)?;
         Ok(latents)
+    }
+
+    /// Mean and deviation of the latents, from the codec's parameters.
+    pub(super) fn statistics(&self, spec: &ModelSpec, codec: &mut Params) -> Result<LatentStatistics, StageError> {
+        let channels = spec.codec.latent_channels;
+        let mut vector = |name: &str| codec.detached().at("latent").get(name, channels, Init::Constant(0.0));
+        Ok(LatentStatistics { mean: vector("mean")?.to_vec1()?, std: vector("std")?.to_vec1()? })
     }
 
     /// What latents depend on, as a hash: the codec's weights but the decoder's.
@@ -355,7 +380,7 @@ impl Stage<'_> {
         ClipEncoder { config: &spec.codec, encoder, window, device: self.device }
     }
 
-    fn codec_file(&self) -> PathBuf {
+    pub(super) fn codec_file(&self) -> PathBuf {
         self.work.join("codec.safetensors")
     }
 
@@ -369,12 +394,15 @@ impl Stage<'_> {
 }
 
 /// The averaged weights whose names `keep` maps to new ones.
-fn averaged(summary: &Summary, keep: impl Fn(&str) -> Option<String>) -> HashMap<String, Tensor> {
+pub(super) fn averaged(summary: &Summary, keep: impl Fn(&str) -> Option<String>) -> HashMap<String, Tensor> {
     summary.ema.tensors().filter_map(|(name, t)| Some((keep(name)?, t.clone()))).collect()
 }
 
 /// Gives parameters their values to begin with.
-fn begin_with(params: &mut Params, values: impl IntoIterator<Item = (String, Tensor)>) -> candle_core::Result<()> {
+pub(super) fn begin_with(
+    params: &mut Params,
+    values: impl IntoIterator<Item = (String, Tensor)>,
+) -> candle_core::Result<()> {
     values.into_iter().try_for_each(|(name, value)| params.insert(&name, value))
 }
 

@@ -60,6 +60,11 @@ impl Start {
         &self.spec
     }
 
+    /// Its specification as it is: a finished model's, of whose obedience nothing is known once it learns.
+    pub fn finished(&self) -> ModelSpec {
+        ModelSpec { generator: self.stored.clone(), obedience: Default::default(), ..self.spec.clone() }
+    }
+
     /// Which model it is.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -104,10 +109,7 @@ impl Start {
                 *tensor = tensor.zeros_like()?;
             }
         }
-        let text = &self.spec.text;
-        tensors.extend(
-            self.part(TEXT_FILE, |params| TextEncoder::new(text, &mut params.detached().at("text")).map(drop))?,
-        );
+        tensors.extend(self.text()?);
         Ok(tensors)
     }
 
@@ -123,6 +125,19 @@ impl Start {
             return Err(TrainError::Mismatch { field: "generator".to_owned(), found, expected }.into());
         }
         self.generator()
+    }
+
+    /// Its weights as they are, "generator." and "text.".
+    pub fn network(&self) -> Result<HashMap<String, Tensor>, StageError> {
+        let mut tensors = self.generator()?;
+        tensors.extend(self.text()?);
+        Ok(tensors)
+    }
+
+    /// Its text encoder's weights, "text.".
+    fn text(&self) -> Result<HashMap<String, Tensor>, StageError> {
+        let text = &self.spec.text;
+        self.part(TEXT_FILE, |params| TextEncoder::new(text, &mut params.detached().at("text")).map(drop))
     }
 
     /// Its generator's weights, "generator.".

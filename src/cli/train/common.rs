@@ -62,6 +62,8 @@ pub const CODEC: Habits = Habits { steps: 3000, batch: 16, lr: 1e-3, lr_from: 3e
 pub const DECODER: Habits = Habits { lr: CODEC.lr_from, ..CODEC };
 /// The teacher's.
 pub const TEACHER: Habits = Habits { steps: 6000, batch: 64, lr: 1e-3, lr_from: 3e-4, clip: 1.0, sigma_rel: 0.1 };
+/// The tuning's, of a student that is trained already.
+pub const TUNING: Habits = Habits { steps: 1000, batch: 48, lr: 1e-4, lr_from: 1e-4, clip: 1.0, sigma_rel: 0.1 };
 
 /// An open device, and ctrl-C caught.
 pub struct Session<'a> {

@@ -6,7 +6,7 @@ mod distil;
 mod subject;
 
 use clap::{Args, Subcommand};
-use common::{CODEC, Common, DECODER, Run, TEACHER};
+use common::{CODEC, Common, DECODER, Run, TEACHER, TUNING};
 use distil::{Distil, STUDENT};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,6 +70,19 @@ enum StageName {
         #[arg(long, env = "TWOSTEP_FROM")]
         from: Option<PathBuf>,
     },
+    /// A finished model, further, by ear: notes in the asked-for scale, sounds as wide as the data's
+    Tuning {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        part: Part,
+        /// The finished model to tune
+        #[arg(long, env = "TWOSTEP_FROM")]
+        from: PathBuf,
+        /// Folder of the tuned model
+        #[arg(long, env = "TWOSTEP_OUT")]
+        out: PathBuf,
+    },
 }
 
 /// Options of a single stage.
@@ -130,6 +143,12 @@ impl Train {
                 let start = from.as_deref().map(Start::open).transpose()?;
                 let run = part.run(session.run(&STUDENT, start.as_ref()));
                 run.report(|stage| stage.student(&distil.out, common.clips, &ask)).map(drop)
+            }
+            StageName::Tuning { common, part, from, out } => {
+                let session = common.open()?;
+                let start = Start::open(&from)?;
+                let run = part.run(session.run(&TUNING, Some(&start)));
+                run.report(|stage| stage.tuning(&out, common.clips)).map(drop)
             }
         }
     }

@@ -1,4 +1,7 @@
 //! Partials: the steady peaks of a sound's long-window spectrum, and whether a copy has them, in tune.
+//!
+//! The frequency of a partial is that of its whole life. At one moment the peak of two strings in unison, some cents apart, is
+//! anywhere between the two and beyond: it tells where in their beat they are, and not how they are tuned.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,10 +35,13 @@ pub struct Partials {
     pub count: usize,
     /// How many above.
     pub count_above_4k: usize,
-    /// Absolute error of their frequency in cents, median over those that were found.
+    /// Absolute error in cents of a partial's frequency, the mean over its life weighted by its power; median over those
+    /// that were found, each as often as it was.
     pub cents: f64,
     /// The same, 90th percentile.
     pub cents_p90: f64,
+    /// The error from moment to moment, beats and all: its absolute value, median.
+    pub wander: f64,
     /// Share of the partials below 4 kHz that the copy has, with at least a tenth of their power.
     pub kept: Option<f64>,
     /// Share of those above.
@@ -46,23 +52,83 @@ impl Partials {
     /// Looks for the original's partials in `copy`; `None` if there are none, or none is found.
     pub fn of(original: &Stereo, copy: &Stereo) -> Option<Self> {
         let (ours, theirs) = (powers(original), powers(copy));
-        let (mut errors, mut low, mut high) = (Vec::new(), Share::default(), Share::default());
+        let (mut lives, mut low, mut high) = (Lives::default(), Share::default(), Share::default());
         for (ours, theirs) in ours.iter().zip(&theirs) {
             for bin in peaks(ours) {
                 let hz = frequency(ours, bin);
                 let found = strongest_near(theirs, hz).filter(|&at| theirs[at] >= KEPT * ours[bin]);
                 if hz < HIGH_HZ { &mut low } else { &mut high }.add(found.is_some());
-                errors.extend(found.map(|at| 1200.0 * (frequency(theirs, at) / hz).log2().abs()));
+                let error = found.map(|at| 1200.0 * (frequency(theirs, at) / hz).log2());
+                lives.add(hz, f64::from(ours[bin]), error);
             }
+            lives.next_frame();
         }
+        let Lives { moments, errors, .. } = lives.ended();
         Some(Self {
             count: low.all,
             count_above_4k: high.all,
             cents: median(&errors)?,
             cents_p90: quantile(&errors, 0.9)?,
+            wander: median(&moments)?,
             kept: low.share(),
             kept_above_4k: high.share(),
         })
+    }
+}
+
+/// The partials of a sound from frame to frame, and how far those of a copy are off.
+#[derive(Default)]
+struct Lives {
+    /// Those of the frame before, and those of this one.
+    before: Vec<Life>,
+    now: Vec<Life>,
+    /// Absolute errors of all moments so far.
+    moments: Vec<f64>,
+    /// Those of whole lives, each as often as it had moments.
+    errors: Vec<f64>,
+}
+
+/// A partial from its beginning on.
+struct Life {
+    hz: f64,
+    /// Sum of errors weighted by power, sum of these powers, and how many they are.
+    off: f64,
+    power: f64,
+    moments: usize,
+}
+
+impl Lives {
+    /// A partial of this frame, and the error of the copy's, in cents, if it was found.
+    fn add(&mut self, hz: f64, power: f64, error: Option<f64>) {
+        let cents = |life: &Life| (1200.0 * (life.hz / hz).log2()).abs();
+        let nearest = (0..self.before.len()).min_by(|&a, &b| cents(&self.before[a]).total_cmp(&cents(&self.before[b])));
+        let mut life = match nearest.filter(|&i| cents(&self.before[i]) < SEARCH.0) {
+            Some(i) => self.before.swap_remove(i),
+            None => Life { hz, off: 0.0, power: 0.0, moments: 0 },
+        };
+        life.hz = hz;
+        if let Some(error) = error {
+            self.moments.push(error.abs());
+            life.off += error * power;
+            life.power += power;
+            life.moments += 1;
+        }
+        self.now.push(life);
+    }
+
+    /// Those that did not go on have ended.
+    fn next_frame(&mut self) {
+        let ended = std::mem::replace(&mut self.before, std::mem::take(&mut self.now));
+        for life in ended.into_iter().filter(|life| life.moments > 0) {
+            self.errors.extend(std::iter::repeat_n((life.off / life.power).abs(), life.moments));
+        }
+    }
+
+    /// All of them have ended.
+    fn ended(mut self) -> Self {
+        self.next_frame();
+        self.next_frame();
+        self
     }
 }
 
@@ -185,6 +251,22 @@ mod tests {
             assert!((found.cents - f64::from(cents.abs())).abs() < 0.1, "{found:?}");
             assert_eq!((found.kept, found.kept_above_4k), (Some(1.0), Some(1.0)));
         }
+    }
+
+    #[test]
+    fn a_pair_in_unison_is_as_high_as_its_middle() {
+        // Ten cents apart, in a copy that beats at another time.
+        let pair = |phase: f32| {
+            let one = |cents: f32, phase: f32, gain: f32| -> Vec<f32> {
+                let hz = 440.0 * (cents / 1200.0).exp2();
+                let turn = |n: usize| (std::f32::consts::TAU * hz * n as f32 / SECOND as f32 + phase).sin();
+                (0..6 * SECOND).map(|n| gain * turn(n)).collect()
+            };
+            let (low, high) = (one(-5.0, 0.0, 0.1), one(5.0, phase, 0.08));
+            pan(&low.iter().zip(&high).map(|(a, b)| a + b).collect::<Vec<f32>>(), 0.0)
+        };
+        let found = Partials::of(&pair(0.0), &pair(2.0)).unwrap();
+        assert!(found.cents < 1.5 && found.wander > 2.0, "{found:?}");
     }
 
     #[test]

@@ -1,0 +1,349 @@
+//! Tuning: the student learns from what can be heard of its chunks.
+//!
+//! Two evaluations are few enough to differentiate a whole chunk, from the noise to its spectrogram, and with it anything
+//! that can be told from the spectrogram (as Clark et al. 2023, arXiv 2309.17400, do for images, through the last of fifty
+//! steps). What the objective of the distillation hardly sees, a semitone of a low note being a decibel in a few bins,
+//! is all that counts here:
+//!
+//! ```text
+//! x   = chunk of the student, in 1, 2 or 4 steps     x' = that of the student as it began, from the same noise and context
+//! L   = |x - x'|^2 / (D sd^2)                        stay what you are
+//!     + TUNE  sum over kinds max(mean semitones off the asked-for scale - half of the data's, 0)    ([`notes`])
+//!     + WIDTH sum over kinds (mean correlation of the channels - that of the data)^2                ([`width`])
+//! ```
+//!
+//! Contexts are the data's or the student's own, from a cold start on, as streams are.
+
+mod notes;
+mod stage;
+mod width;
+
+use super::TrainError;
+use super::batch::{Batch, Context};
+use super::data::{SpectrogramClip, normal};
+use super::latents::{LatentClip, LatentStatistics};
+use super::trainer::{Objective, Report};
+use crate::audio::{FRAME_VALUES, LINEAR_BINS};
+use crate::condition::Scale;
+use crate::corpus::KINDS;
+use crate::model::Conditioned;
+use crate::model::frames::{denormalise, spread_of};
+use crate::nets::codec::{CodecConfig, Decoder};
+use crate::nets::generator::{Generator, GeneratorConfig};
+use crate::nets::text::{TextConfig, TextEncoder};
+use crate::ops::Params;
+use crate::scm::sampler::{SamplerKind, few_step_sample};
+use crate::scm::trigflow::SD;
+use candle_core::{Device, Result, Tensor};
+use notes::Tuning;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use width::Width;
+
+/// Weight of a semitone, and of a squared difference in correlation.
+const TUNE: f64 = 0.6;
+const WIDTH: f64 = 3.0;
+/// How far off notes may be, relative to those of the data: codec and vocoder will add to it.
+const SHARPER: f64 = 0.5;
+/// How often chunks are made in 1 and in 4 steps; otherwise in two.
+const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.15), (4, 0.1)];
+/// The most chunks that the student makes itself before the one it learns from.
+const ROLL_OUT: usize = 2;
+/// How often it begins without a context.
+const COLD_START: f64 = 0.5;
+/// Latent frames of context that the decoder is given, and those of the chunk it is not yet warm for.
+const DECODER_CONTEXT: usize = 4;
+const DECODER_WARM_UP: usize = 1;
+/// What the data's sounds are like, kind by kind: those of one kind alone.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    widths: BTreeMap<usize, Mean>,
+    distances: BTreeMap<usize, Mean>,
+}
+
+/// A mean of numbers that come one by one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    count: f64,
+    sum: f64,
+}
+
+impl Mean {
+    fn add(&mut self, values: &Tensor) -> Result<()> {
+        let values = values.to_vec1::<f32>()?;
+        self.count += values.len() as f64;
+        self.sum += values.into_iter().map(f64::from).sum::<f64>();
+        Ok(())
+    }
+
+    fn get(&self) -> f64 {
+        self.sum / self.count.max(1.0)
+    }
+}
+
+impl Heard {
+    /// Listens to more clips, in windows of so many frames.
+    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize, per_latent: usize) -> Result<()> {
+        let width = Width::new(&Device::Cpu)?;
+        for clip in clips {
+            let ([(kind, _)], windows @ 1..) = (&clip.label.kinds[..], clip.frames() / window) else { continue };
+            let values = clip.window(0, windows * window).enumerate().map(|(i, x)| denormalise(i, x));
+            let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
+            self.widths.entry(*kind).or_default().add(&width.correlation(&frames)?)?;
+            if let Some(scale) = clip.label.controls.scale {
+                let tuning = Tuning::of(&moments(&frames, per_latent)?, &vec![Some(scale); windows])?;
+                self.distances.entry(*kind).or_default().add(&tuning.distance)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Levels (B, moments, LINEAR_BINS) of frames (B, frames, [`FRAME_VALUES`]), the mean of so many frames each.
+fn moments(frames: &Tensor, together: usize) -> Result<Tensor> {
+    let (batch, count, _) = frames.dims3()?;
+    let count = count / together;
+    let levels = frames.narrow(1, 0, count * together)?.narrow(2, 0, LINEAR_BINS)?.contiguous()?;
+    levels.reshape((batch, count, together, LINEAR_BINS))?.mean(2)
+}
+
+/// How the student is sampled, and how many samples a step.
+#[derive(Clone, Debug)]
+pub struct TuningOptions {
+    /// Its sampler.
+    pub sampler: SamplerKind,
+    /// Time of its second step, radians.
+    pub t_mid: f64,
+    /// The largest guidance scale it knows; the smallest is 1.
+    pub guidance: f64,
+    /// Chunks a step.
+    pub batch: usize,
+}
+
+/// The networks' hyper-parameters.
+pub struct Networks<'a> {
+    /// The text encoder's.
+    pub text: &'a TextConfig,
+    /// The codec's.
+    pub codec: &'a CodecConfig,
+    /// The student's.
+    pub generator: &'a GeneratorConfig,
+}
+
+/// The student being tuned, itself as it began, and the data.
+pub struct TuningObjective {
+    student: Generator,
+    /// The student's weights without gradient.
+    still: Generator,
+    /// The student as it began.
+    before: Generator,
+    text: TextEncoder,
+    decoder: Decoder,
+    /// Mean and deviation of the latents, (1, 1, C).
+    latents: (Tensor, Tensor),
+    /// Shift and scale of every value of a frame, (1, 1, FRAME_VALUES).
+    frames: (Tensor, Tensor),
+    per_latent: usize,
+    width: Width,
+    heard: Heard,
+    clips: Vec<LatentClip>,
+    /// Clips of one kind alone, with that kind.
+    groups: Vec<(usize, Vec<usize>)>,
+    /// Those of the groups that teach the scale.
+    melodic: Vec<usize>,
+    options: TuningOptions,
+    device: Device,
+}
+
+/// A batch with what else its step draws.
+pub struct TuningBatch {
+    chunks: Batch,
+    /// The scale of every sample that is to be in one.
+    scales: Vec<Option<Scale>>,
+    /// The samples of one kind each.
+    groups: Vec<Group>,
+    /// Guidance scales, (B, 1).
+    guidance: Tensor,
+    /// The noises of every chunk's steps; the last chunk is the one to learn from.
+    noises: Vec<Vec<Tensor>>,
+}
+
+/// Samples of one kind alone.
+struct Group {
+    kind: usize,
+    first: usize,
+    count: usize,
+}
+
+impl TuningObjective {
+    /// Tunes the generator of `params`, which begins as that of `student`; "text" is there too. "decoder" and the latents'
+    /// statistics are in `codec`.
+    pub fn new(
+        networks: &Networks<'_>,
+        (params, student, codec): (&mut Params, &mut Params, &mut Params),
+        statistics: &LatentStatistics,
+        (clips, heard): (Vec<LatentClip>, Heard),
+        options: TuningOptions,
+    ) -> Result<Self> {
+        let device = params.device().clone();
+        let row = |x: Vec<f32>| {
+            let count = x.len();
+            Tensor::from_vec(x, (1, 1, count), &device)
+        };
+        let mut groups: Vec<(usize, Vec<usize>)> = (0..KINDS.len()).map(|kind| (kind, vec![])).collect();
+        for (i, clip) in clips.iter().enumerate() {
+            if let [(kind, _)] = clip.label.kinds[..] {
+                groups[kind].1.push(i);
+            }
+        }
+        groups.retain(|(_, clips)| !clips.is_empty());
+        let melodic = (0..groups.len()).filter(|&i| heard.distances.contains_key(&groups[i].0)).collect();
+        Ok(Self {
+            student: Generator::new(networks.generator, &mut params.tracked().at("generator"))?,
+            still: Generator::new(networks.generator, &mut params.detached().at("generator"))?,
+            before: Generator::new(networks.generator, &mut student.frozen().at("generator"))?,
+            text: TextEncoder::new(networks.text, &mut student.frozen().at("text"))?,
+            decoder: Decoder::new(networks.codec, &mut codec.detached().at("decoder"))?,
+            latents: (row(statistics.mean.clone())?, row(statistics.std.clone())?),
+            frames: (
+                row((0..FRAME_VALUES).map(|value| denormalise(value, 0.0)).collect())?,
+                row((0..FRAME_VALUES).map(spread_of).collect())?,
+            ),
+            per_latent: networks.codec.frames_per_latent,
+            width: Width::new(&device)?,
+            heard,
+            clips,
+            groups,
+            melodic,
+            options,
+            device,
+        })
+    }
+
+    fn evaluate(&self, batch: &TuningBatch) -> Result<Report> {
+        let chunks = batch.chunks.to_device(&self.device)?;
+        let guidance = batch.guidance.to_device(&self.device)?;
+        let features = chunks.features(&self.text)?;
+        let noises = batch.noises.iter().map(|noises| noises.iter().map(|z| z.to_device(&self.device)).collect());
+        let noises = noises.collect::<Result<Vec<Vec<Tensor>>>>()?;
+        let mut context = chunks.context.clone();
+        let last = noises.len() - 1;
+        for (i, noises) in noises[..last].iter().enumerate() {
+            let chunk = self.sample(&self.still, &context, &chunks.in_metre(&features, i)?, &guidance, noises)?;
+            context = context.followed_by(&chunk)?;
+        }
+        let condition = chunks.in_metre(&features, last)?;
+        let sample = |g: &Generator| self.sample(g, &context, &condition, &guidance, &noises[last]);
+        let (x, before) = (sample(&self.student)?, sample(&self.before)?.detach());
+        let stay = ((&x - before)?.sqr()?.mean_all()? / (SD * SD))?;
+
+        let frames = self.decode(&x, &context)?;
+        let tuning = Tuning::of(&moments(&frames, self.per_latent)?, &batch.scales)?;
+        let correlation = self.width.correlation(&frames)?;
+        let zero = Tensor::zeros((), x.dtype(), &self.device)?;
+        let (mut loss, mut off, mut wide) = (stay.clone(), zero.clone(), zero);
+        for Group { kind, first, count } in &batch.groups {
+            if let Some(should) = self.heard.widths.get(kind) {
+                wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - should.get())?.sqr()?)?;
+            }
+            let told = batch.scales[*first..first + count].iter().filter(|scale| scale.is_some()).count();
+            if let Some(should) = self.heard.distances.get(kind).filter(|_| told > 0) {
+                let distance = (tuning.distance.narrow(0, *first, *count)?.sum(0)? / told as f64)?;
+                off = (off + (distance - SHARPER * should.get())?.relu()?)?;
+            }
+        }
+        loss = ((loss + (&off * TUNE)?)? + (&wide * WIDTH)?)?;
+        let number = |x: &Tensor| Ok::<f64, candle_core::Error>(f64::from(x.to_scalar::<f32>()?));
+        let in_scale: Vec<f64> = tuning.in_scale.into_iter().filter(|share| share.is_finite()).collect();
+        let metrics = vec![
+            ("stay", number(&stay)?),
+            ("semitones", number(&off)?),
+            ("in_scale", in_scale.iter().sum::<f64>() / in_scale.len() as f64),
+            ("width", (number(&wide)? / batch.groups.len().max(1) as f64).sqrt()),
+        ];
+        Ok(Report { loss, samples: self.options.batch, metrics })
+    }
+
+    /// Chunks (B, T, C) of a generator.
+    fn sample(
+        &self,
+        generator: &Generator,
+        context: &Context,
+        condition: &Tensor,
+        guidance: &Tensor,
+        noises: &[Tensor],
+    ) -> Result<Tensor> {
+        // As in a stream: the context as it is.
+        let share = context.share.zeros_like()?;
+        let context = generator.encode_context(&context.latents, &context.present, &share)?;
+        let toward = |end| Conditioned { generator, condition, guidance: Some(guidance), end, context: &context };
+        few_step_sample(self.options.sampler, self.options.t_mid, toward, noises)
+    }
+
+    /// The frames of chunks behind their contexts, not normalised.
+    fn decode(&self, chunks: &Tensor, context: &Context) -> Result<Tensor> {
+        let count = context.latents.dim(1)?;
+        let take = DECODER_CONTEXT.min(count);
+        let past = context.latents.broadcast_mul(&context.present)?.narrow(1, count - take, take)?;
+        let standard = Tensor::cat(&[&past, &(chunks / SD)?], 1)?;
+        let raw = standard.broadcast_mul(&self.latents.1)?.broadcast_add(&self.latents.0)?;
+        let frames = self.decoder.forward(&raw)?;
+        let first = (take + DECODER_WARM_UP) * self.per_latent;
+        let frames = frames.narrow(1, first, frames.dim(1)? - first)?;
+        frames.broadcast_mul(&self.frames.1)?.broadcast_add(&self.frames.0)
+    }
+}
+
+impl Objective for TuningObjective {
+    type Batch = TuningBatch;
+
+    fn name(&self) -> &str {
+        "tuning"
+    }
+
+    fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<TuningBatch, TrainError> {
+        let size = self.options.batch;
+        // A quarter of any kind, two of kinds that have a scale, the rest anything.
+        let mut chosen = Vec::with_capacity(size);
+        let mut groups = Vec::new();
+        let any = self.groups.choose(rng);
+        let melodic = self.melodic.choose_multiple(rng, 2).filter_map(|&i| self.groups.get(i));
+        for (kind, clips) in any.into_iter().chain(melodic) {
+            let count = size / 4;
+            groups.extend((count > 0).then_some(Group { kind: *kind, first: chosen.len(), count }));
+            chosen.extend((0..count).filter_map(|_| clips.choose(rng)));
+        }
+        while chosen.len() < size {
+            chosen.push(rng.random_range(0..self.clips.len()));
+        }
+        let clips: Vec<&LatentClip> = chosen.iter().filter_map(|&i| self.clips.get(i)).collect();
+        let mut chunks = Batch::draw_of(&clips, &self.clips, self.student.config(), rng)?;
+        let anew: Vec<bool> = (0..size).map(|_| rng.random_bool(COLD_START)).collect();
+        chunks.context = chunks.context.forgotten(&anew)?;
+        // Only of one kind alone it is known how far off notes may be.
+        let told = |(clip, scale): (&&LatentClip, &Option<Scale>)| {
+            scale.filter(|_| clip.label.kinds.len() == 1 && clip.label.controls.scale.is_some())
+        };
+        let scales = clips.iter().zip(&chunks.scales).map(told).collect();
+
+        let steps = match rng.random::<f64>() {
+            p if p < OTHER_STEPS[0].1 => OTHER_STEPS[0].0,
+            p if p < OTHER_STEPS[0].1 + OTHER_STEPS[1].1 => OTHER_STEPS[1].0,
+            _ => 2,
+        };
+        let chain = rng.random_range(0..=ROLL_OUT);
+        let shape = chunks.x0.dims().to_vec();
+        let noises = |steps: usize, rng: &mut ChaCha8Rng| (0..steps).map(|_| normal(rng, SD, &shape)).collect();
+        let mut all = (0..chain).map(|_| noises(2, rng)).collect::<Result<Vec<_>>>()?;
+        all.push(noises(steps, rng)?);
+        let guidance: Vec<f32> = (0..size).map(|_| rng.random_range(1.0..=self.options.guidance) as f32).collect();
+        let guidance = Tensor::from_vec(guidance, (size, 1), &Device::Cpu)?;
+        Ok(TuningBatch { chunks, scales, groups, guidance, noises: all })
+    }
+
+    fn loss(&self, _: u64, batch: TuningBatch) -> std::result::Result<Report, TrainError> {
+        Ok(self.evaluate(&batch)?)
+    }
+}

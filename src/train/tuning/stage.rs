@@ -1,0 +1,57 @@
+//! The stage that tunes a finished model.
+
+use super::{Heard, Networks, TuningObjective, TuningOptions};
+use crate::model::{ModelSpec, weights};
+use crate::ops::Params;
+use crate::train::stages::{Stage, averaged, begin_with};
+use crate::train::store::Store;
+use crate::train::trainer::{Objective, Summary};
+use crate::train::{StageError, TrainError};
+use candle_core::DType;
+use std::path::Path;
+
+impl Stage<'_> {
+    /// Tunes the model to start from and writes the finished model to `out`, with the codec in the folder; `clips` is how many
+    /// to learn from if not as many as before.
+    ///
+    /// # Errors
+    /// When there is no model to start from, or it is of other sizes than the folder's.
+    pub fn tuning(&self, out: &Path, clips: Option<usize>) -> Result<Summary, StageError> {
+        let Some(start) = self.from else {
+            let reason = "only a finished model can be tuned".to_owned();
+            return Err(TrainError::Option { option: "from", reason }.into());
+        };
+        start.fit(&ModelSpec::read(self.work)?)?;
+        let mut spec = start.finished();
+        let data = self.data(clips)?;
+        let latents = self.latents(&spec, &data)?;
+        let mut heard = Heard::default();
+        let window = (spec.generator.chunk_frames - super::DECODER_WARM_UP) * spec.codec.frames_per_latent;
+        Store::new(&data, self.work, self.options.progress)?
+            .each_shard(|clips| Ok::<(), StageError>(heard.add(&clips, window, spec.codec.frames_per_latent)?))?;
+
+        let mut codec = weights::read_params(&self.codec_file(), self.device)?;
+        let statistics = self.statistics(&spec, &mut codec)?;
+        let weights = start.network()?;
+        let mut before = Params::load(weights.clone(), DType::F32, self.device)?;
+        let mut params = Params::init(self.options.seed, DType::F32, self.device);
+        begin_with(&mut params, weights.into_iter().filter(|(name, _)| name.starts_with("generator.")))?;
+        let networks = Networks { text: &spec.text, codec: &spec.codec, generator: &spec.generator };
+        let options = TuningOptions {
+            sampler: spec.sampler.kind,
+            t_mid: spec.sampler.t_mid,
+            guidance: spec.sampler.guidance_max,
+            batch: self.batch,
+        };
+        let all = (&mut params, &mut before, &mut codec);
+        let objective = TuningObjective::new(&networks, all, &statistics, (latents, heard), options)?;
+        let schedule = self.schedule(&objective, &params)?;
+        let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
+
+        self.record(&mut spec, objective.name(), None, &data, &summary);
+        let text = before.vars().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
+        let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
+        self.write_model(out, &spec, text, &generator)?;
+        Ok(summary)
+    }
+}
