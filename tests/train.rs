@@ -89,6 +89,30 @@ fn decoder_and_student_go_on_alone() {
 }
 
 #[test]
+fn a_finished_model_is_tuned() {
+    let folder = tempfile::tempdir().unwrap();
+    let (work, model, out) = (folder.path().join("work"), folder.path().join("model"), folder.path().join("tuned"));
+    trained(&work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
+    trained(&work, "teacher", &["--steps", "3"]);
+    trained(&work, "student", &["--steps", "3", "--objective", "ms-scd", "--out", model.to_str().unwrap()]);
+    let (from, to) = (model.to_str().unwrap(), out.to_str().unwrap());
+    // In two runs, the second of which goes on where the first was out of time.
+    let tune = ["--steps", "2", "--from", from, "--out", to];
+    assert!(trained(&work, "tuning", &[&tune[..], &["--minutes", "0"]].concat()).contains("--resume"));
+    trained(&work, "tuning", &[&tune[..], &["--resume"]].concat());
+    let read = |folder: &Path, file: &str| std::fs::read(folder.join(file)).unwrap();
+    let same = |file: &str| read(&model, file) == read(&out, file);
+    assert!(same("encoder.safetensors") && same("decoder.safetensors") && same("text.safetensors"));
+    assert!(!same("generator.safetensors"));
+    let log = std::fs::read_to_string(work.join("tuning/log.csv")).unwrap();
+    assert!(log.contains("semitones") && log.contains("width"), "{log}");
+    let spec = Model::load(&out, &Device::Cpu).unwrap().spec().clone();
+    let last = spec.training.last().unwrap();
+    assert_eq!((last.stage.as_str(), last.steps, last.from.as_deref()), ("tuning", 2, Some("default")));
+    assert_eq!(spec.sampler, Model::load(&model, &Device::Cpu).unwrap().spec().sampler);
+}
+
+#[test]
 fn a_resumed_stage_ends_as_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));

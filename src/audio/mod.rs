@@ -4,8 +4,10 @@ mod bands;
 mod columns;
 mod consistency;
 mod error;
+mod intonation;
 mod limit;
 mod noise;
+mod notes;
 mod phase;
 mod resample;
 mod spectrogram;
@@ -19,7 +21,9 @@ mod wav;
 pub use bands::{BANDS, LINEAR_BINS, PARTS, STEREO_BANDS};
 pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
+pub use intonation::intone;
 pub use limit::round_off;
+pub use notes::{Note, notes};
 pub use resample::Resampler;
 pub use spectrogram::{
     Analyser, FRAME_VALUES, PARTIAL_SLOPE, Spectrogram, linear_bin_hz, linear_partial_bin, silence, stereo_band_levels,

@@ -34,6 +34,9 @@ pub struct Eval {
     /// The training folder of the model, or the teacher's weights in it: for distances against the teacher
     #[arg(long, env = "TWOSTEP_TEACHER")]
     teacher: Option<PathBuf>,
+    /// An earlier evaluation's JSON, whose distances of the teacher stand in if its weights are no longer there
+    #[arg(long, env = "TWOSTEP_TEACHER_OF", conflicts_with = "teacher")]
+    teacher_of: Option<PathBuf>,
     /// Parts to measure, separated by commas: kinds, distances, controls, drift, codec, speed; all of them if not given
     #[arg(long, env = "TWOSTEP_ONLY", value_delimiter = ',')]
     only: Vec<Section>,

@@ -6,6 +6,9 @@
 //! frame-addressed noise ----+                                      \--> context of the next chunk
 //! ```
 //!
+//! Where a scale is asked for, the notes of the frames are moved into it ([`intone`](crate::audio::intone)), latent frame
+//! by latent frame.
+//!
 //! Latents are rounded to 16 bits as they are sampled. That is far below what can be heard, and it makes the state of a
 //! stream small enough to be handed to its listener ([`super::checkpoint`]) without losing a bit.
 
@@ -14,7 +17,7 @@ use super::stream_state::Saved;
 pub use super::stream_state::StreamState;
 use super::{Chunk, Due, Grid, RenderError, Renderer};
 use crate::audio::{HOP, Vocoder};
-use crate::condition::Condition;
+use crate::condition::{Condition, Scale};
 use crate::model::metre::{Beats, Metre};
 use crate::model::{ChunkInputs, Model};
 use crate::nets::codec::DecoderState;
@@ -42,6 +45,7 @@ struct Decoded {
 pub struct PreparedCondition {
     features: Tensor,
     bpm: Option<f32>,
+    scale: Option<Scale>,
     guidance: f32,
     temperature: f32,
     steps: usize,
@@ -166,7 +170,7 @@ impl ModelRenderer {
         }
         stream.decoder = Some(state);
         let config = &self.model.spec().generator;
-        Ok(stream.vocode(&spectrogram, frames, config.latent_channels, config.context_frames))
+        Ok(stream.vocode(spectrogram, frames, config.latent_channels, config.context_frames))
     }
 
     fn decoder(&self, stream: &StreamState) -> candle_core::Result<DecoderState> {
@@ -219,6 +223,7 @@ impl Renderer for ModelRenderer {
         Ok(PreparedCondition {
             features: self.model.condition(condition)?,
             bpm: condition.controls.bpm,
+            scale: condition.controls.scale,
             guidance: condition.guidance,
             temperature: condition.temperature,
             steps: condition.steps,
@@ -248,6 +253,7 @@ impl Renderer for ModelRenderer {
                             let per_latent = self.model.spec().codec.frames_per_latent;
                             let step = due.condition.bpm.map(|bpm| Beats::of_frame(bpm, per_latent));
                             due.stream.beats_a_frame = step.unwrap_or_default();
+                            due.stream.scale = due.condition.scale;
                         } else {
                             // The stream stays where it was, so that nothing that is not finite enters its context.
                             results[place] = Err(RenderError::NotFinite);
@@ -301,7 +307,7 @@ impl Renderer for ModelRenderer {
         }
         let (decoder, spectrogram) = self.recall(&stream.past)?;
         stream.decoder = Some(decoder);
-        stream.recall(&saved.memory, &spectrogram, spec.codec.frames_per_latent * spec.codec.frame_values)?;
+        stream.recall(&saved.memory, spectrogram, spec.codec.frames_per_latent * spec.codec.frame_values)?;
         Ok(stream)
     }
 }

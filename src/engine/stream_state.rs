@@ -1,7 +1,8 @@
 //! What a stream is between two chunks, and as few bytes of it as it can go on from.
 
 use super::{Chunk, RenderError};
-use crate::audio::{COLUMN_ROWS, FRAME_VALUES, HOP, Stereo, Vocoder, VocoderMemory, columns};
+use crate::audio::{COLUMN_ROWS, FRAME_VALUES, HOP, Stereo, Vocoder, VocoderMemory, columns, intone};
+use crate::condition::Scale;
 use crate::model::metre::Beats;
 use crate::nets::codec::DecoderState;
 use half::f16;
@@ -18,9 +19,13 @@ pub struct StreamState {
     /// Where in its metre the next of them begins, and what each of those ahead takes: nothing while nobody asks for a tempo.
     pub(super) beat: Beats,
     pub(super) beats_a_frame: Beats,
+    /// The scale that the notes of those ahead are to be in.
+    pub(super) scale: Option<Scale>,
     /// The last of them, (context_frames or fewer, C); and how many of them, at the end, the next chunk is to know of.
     pub(super) past: VecDeque<f32>,
     pub(super) present: usize,
+    /// The scale of each of them.
+    scales: VecDeque<Option<Scale>>,
     /// Latents sampled but not decoded, (frames, C).
     pub(super) ahead: VecDeque<f32>,
     pub(super) decoder: Option<DecoderState>,
@@ -41,8 +46,10 @@ impl StreamState {
             frame: 0,
             beat: Beats::default(),
             beats_a_frame: Beats::default(),
+            scale: None,
             past: VecDeque::new(),
             present: 0,
+            scales: VecDeque::new(),
             ahead: VecDeque::new(),
             decoder: None,
             vocoder: Vocoder::new(seed),
@@ -52,14 +59,26 @@ impl StreamState {
     }
 
     /// Takes in the spectrogram of the next latents, which leave `ahead`.
-    pub(super) fn vocode(&mut self, spectrogram: &[f32], frames: usize, channels: usize, context: usize) -> Chunk {
-        let mut pcm = self.hear(spectrogram, spectrogram.len() / frames);
+    pub(super) fn vocode(
+        &mut self,
+        mut spectrogram: Vec<f32>,
+        frames: usize,
+        channels: usize,
+        context: usize,
+    ) -> Chunk {
+        let latent = spectrogram.len() / frames;
+        if let Some(scale) = self.scale {
+            spectrogram.chunks_exact_mut(latent).for_each(|frames| intone(frames, scale));
+        }
+        let mut pcm = self.hear(&spectrogram, latent);
         pcm.round_off();
-        self.columns.extend(columns(spectrogram));
+        self.columns.extend(columns(&spectrogram));
         let rows = self.columns.len().min(pcm.len() / HOP * COLUMN_ROWS);
         self.past.extend(self.ahead.drain(..frames * channels));
         let kept = self.past.len().min(context * channels);
         self.past.drain(..self.past.len() - kept);
+        self.scales.extend(std::iter::repeat_n(self.scale, frames));
+        self.scales.drain(..self.scales.len() - kept / channels);
         self.present = (self.present + frames).min(context);
         self.frame += frames as u64;
         self.beat = self.beat.after(frames as u64, self.beats_a_frame);
@@ -90,6 +109,7 @@ impl StreamState {
             beat: self.beat,
             present: self.present,
             past: self.past.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+            scales: self.scales.iter().copied().collect(),
             memory: self.memories.front().cloned().unwrap_or_else(|| self.vocoder.memory()),
         };
         // A struct of numbers cannot fail to be written to memory.
@@ -101,9 +121,12 @@ impl StreamState {
     pub(super) fn recall(
         &mut self,
         memory: &VocoderMemory,
-        spectrogram: &[f32],
+        mut spectrogram: Vec<f32>,
         latent: usize,
     ) -> Result<(), RenderError> {
+        for (frames, scale) in spectrogram.chunks_exact_mut(latent).zip(&self.scales) {
+            scale.iter().for_each(|&scale| intone(frames, scale));
+        }
         let since = latents_renewed_in(latent).min(usize::try_from(self.frame).unwrap_or(usize::MAX));
         let before = spectrogram.len().checked_sub(since * latent);
         let (before, behind) = spectrogram.split_at(before.ok_or_else(|| misfit("too few of its latents are kept"))?);
@@ -111,7 +134,7 @@ impl StreamState {
         self.vocoder = vocoder.ok_or_else(|| misfit("its vocoder does not stand where it should"))?;
         self.hear(behind, latent);
         let waiting = Vocoder::delay_samples() / HOP * COLUMN_ROWS;
-        let shown = columns(spectrogram);
+        let shown = columns(&spectrogram);
         self.columns = shown[shown.len().saturating_sub(waiting)..].iter().copied().collect();
         Ok(())
     }
@@ -132,6 +155,7 @@ pub(super) struct Saved {
     present: usize,
     /// 16-bit floats, little-endian.
     past: Vec<u8>,
+    scales: Vec<Option<Scale>>,
     pub memory: VocoderMemory,
 }
 
@@ -150,7 +174,7 @@ impl Saved {
     /// When it is one of another model.
     pub(super) fn stream(&self, context: usize, channels: usize) -> Result<StreamState, RenderError> {
         let kept = usize::try_from(self.frame).unwrap_or(usize::MAX).min(context);
-        if self.past.len() != 2 * kept * channels || self.present > kept {
+        if self.past.len() != 2 * kept * channels || self.scales.len() != kept || self.present > kept {
             return Err(misfit("its latents are of another shape"));
         }
         Ok(StreamState {
@@ -159,6 +183,7 @@ impl Saved {
             beat: self.beat,
             present: self.present,
             past: self.past.chunks_exact(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32()).collect(),
+            scales: self.scales.iter().copied().collect(),
             ..StreamState::at_start(self.vocoder_seed)
         })
     }

@@ -177,10 +177,10 @@ pub enum CardError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn evaluation(guidance: f32) -> Evaluation {
+    pub fn evaluation(guidance: f32) -> Evaluation {
         Evaluation {
             model: "test".into(),
             version: "1".into(),

@@ -1,5 +1,7 @@
 //! The teacher, the student and the corpus itself as sets of chunks: how far each is from held-out sound.
 
+mod earlier;
+
 use super::EvalError;
 use super::cache::Cache;
 use super::classifier::SoundClassifier;
@@ -83,6 +85,9 @@ pub struct SetsReport {
     pub real_contexts: bool,
     /// Source by source.
     pub sets: Vec<SetReport>,
+    /// The commit at which an earlier evaluation measured the teacher's sets; `None` if this one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_of: Option<String>,
 }
 
 /// Everything that a set depends on.
@@ -171,7 +176,7 @@ pub fn measure(
     let sets = sources.into_iter().zip(measured).map(|(source, draws)| SetReport::of(source, draws)).collect();
     progress.end();
     let Settings { guidance, t_mid, .. } = *subject.settings();
-    Ok(SetsReport { chunks: sizes.chunks, guidance, t_mid, real_contexts: encoder.is_some(), sets })
+    Ok(SetsReport { chunks: sizes.chunks, guidance, t_mid, real_contexts: encoder.is_some(), sets, teacher_of: None })
 }
 
 /// Latents of a task's chunks; `None` for the corpus' own sound, which has no need of any.
@@ -276,6 +281,12 @@ impl SetsReport {
                 set.coverage.classifier.text(2)
             );
         }
+        if let Some(commit) = &self.teacher_of {
+            text += &format!(
+                "\nThe teacher's weights are no longer there: its rows were measured at {commit}, with the codec's decoder of then, on \
+                 the same corpus.\n"
+            );
+        }
         if let Some(against) = self.against_teacher() {
             for (space, a) in against.each() {
                 let excess =
@@ -295,7 +306,7 @@ impl SetsReport {
 mod tests {
     use super::*;
 
-    fn set(source: Source, frechet: f64) -> SetReport {
+    pub fn set(source: Source, frechet: f64) -> SetReport {
         let distances = Distances { frechet, kernel: 0.0, coverage: 1.0 };
         SetReport::of(
             source,
@@ -303,8 +314,8 @@ mod tests {
         )
     }
 
-    fn report(sets: Vec<SetReport>) -> SetsReport {
-        SetsReport { chunks: 10, guidance: 1.5, t_mid: 1.1, real_contexts: true, sets }
+    pub fn report(sets: Vec<SetReport>) -> SetsReport {
+        SetsReport { chunks: 10, guidance: 1.5, t_mid: 1.1, real_contexts: true, sets, teacher_of: None }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::Checkpoint;
 
 /// Layout of what is signed, and what a checkpoint in it means.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Bytes of the signature.
 const SIGNATURE: usize = 32;
 

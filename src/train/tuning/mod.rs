@@ -8,7 +8,7 @@
 //! ```text
 //! x   = chunk of the student, in 1, 2 or 4 steps     x' = that of the student as it began, from the same noise and context
 //! L   = |x - x'|^2 / (D sd^2)                        stay what you are
-//!     + TUNE  sum over kinds max(mean semitones off the asked-for scale - half of the data's, 0)    ([`notes`])
+//!     + TUNE  sum over kinds max(mean semitones off the asked-for scale - that of the data, 0)      ([`notes`])
 //!     + WIDTH sum over kinds (mean correlation of the channels - that of the data)^2                ([`width`])
 //! ```
 //!
@@ -35,7 +35,7 @@ use crate::ops::Params;
 use crate::scm::sampler::{SamplerKind, few_step_sample};
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Result, Tensor};
-use notes::Tuning;
+use notes::Intonation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -43,10 +43,8 @@ use std::collections::BTreeMap;
 use width::Width;
 
 /// Weight of a semitone, and of a squared difference in correlation.
-const TUNE: f64 = 0.6;
+const TUNE: f64 = 0.2;
 const WIDTH: f64 = 3.0;
-/// How far off notes may be, relative to those of the data: codec and vocoder will add to it.
-const SHARPER: f64 = 0.5;
 /// How often chunks are made in 1 and in 4 steps; otherwise in two.
 const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.15), (4, 0.1)];
 /// The most chunks that the student makes itself before the one it learns from.
@@ -93,8 +91,8 @@ impl Heard {
             let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
             self.widths.entry(*kind).or_default().add(&width.correlation(&frames)?)?;
             if let Some(scale) = clip.label.controls.scale {
-                let tuning = Tuning::of(&moments(&frames, per_latent)?, &vec![Some(scale); windows])?;
-                self.distances.entry(*kind).or_default().add(&tuning.distance)?;
+                let intonation = Intonation::of(&moments(&frames, per_latent)?, &vec![Some(scale); windows])?;
+                self.distances.entry(*kind).or_default().add(&intonation.distance)?;
             }
         }
         Ok(())
@@ -240,7 +238,7 @@ impl TuningObjective {
         let stay = ((&x - before)?.sqr()?.mean_all()? / (SD * SD))?;
 
         let frames = self.decode(&x, &context)?;
-        let tuning = Tuning::of(&moments(&frames, self.per_latent)?, &batch.scales)?;
+        let intonation = Intonation::of(&moments(&frames, self.per_latent)?, &batch.scales)?;
         let correlation = self.width.correlation(&frames)?;
         let zero = Tensor::zeros((), x.dtype(), &self.device)?;
         let (mut loss, mut off, mut wide) = (stay.clone(), zero.clone(), zero);
@@ -250,13 +248,13 @@ impl TuningObjective {
             }
             let told = batch.scales[*first..first + count].iter().filter(|scale| scale.is_some()).count();
             if let Some(should) = self.heard.distances.get(kind).filter(|_| told > 0) {
-                let distance = (tuning.distance.narrow(0, *first, *count)?.sum(0)? / told as f64)?;
-                off = (off + (distance - SHARPER * should.get())?.relu()?)?;
+                let distance = (intonation.distance.narrow(0, *first, *count)?.sum(0)? / told as f64)?;
+                off = (off + (distance - should.get())?.relu()?)?;
             }
         }
         loss = ((loss + (&off * TUNE)?)? + (&wide * WIDTH)?)?;
         let number = |x: &Tensor| Ok::<f64, candle_core::Error>(f64::from(x.to_scalar::<f32>()?));
-        let in_scale: Vec<f64> = tuning.in_scale.into_iter().filter(|share| share.is_finite()).collect();
+        let in_scale: Vec<f64> = intonation.in_scale.into_iter().filter(|share| share.is_finite()).collect();
         let metrics = vec![
             ("stay", number(&stay)?),
             ("semitones", number(&off)?),
@@ -305,14 +303,14 @@ impl Objective for TuningObjective {
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<TuningBatch, TrainError> {
         let size = self.options.batch;
-        // A quarter of any kind, two of kinds that have a scale, the rest anything.
+        // Two quarters of any kind, one of a kind that has a scale, the rest anything.
         let mut chosen = Vec::with_capacity(size);
         let mut groups = Vec::new();
-        let any = self.groups.choose(rng);
-        let melodic = self.melodic.choose_multiple(rng, 2).filter_map(|&i| self.groups.get(i));
-        for (kind, clips) in any.into_iter().chain(melodic) {
-            let count = size / 4;
-            groups.extend((count > 0).then_some(Group { kind: *kind, first: chosen.len(), count }));
+        let any = self.groups.choose_multiple(rng, 2);
+        let melodic = self.melodic.choose(rng).and_then(|&i| self.groups.get(i));
+        let count = (size / 4).max(1);
+        for (kind, clips) in any.chain(melodic).take(size / count) {
+            groups.push(Group { kind: *kind, first: chosen.len(), count });
             chosen.extend((0..count).filter_map(|_| clips.choose(rng)));
         }
         while chosen.len() < size {

@@ -41,3 +41,43 @@ impl Width {
         cross / (left * right)?.sqrt()?
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::{Analyser, Stereo, silence};
+    use crate::condition::Controls;
+    use crate::corpus;
+
+    fn correlation(pcm: &Stereo) -> f32 {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+        dot(&pcm.left, &pcm.right) / (dot(&pcm.left, &pcm.left) * dot(&pcm.right, &pcm.right)).sqrt()
+    }
+
+    #[test]
+    fn frames_are_as_wide_as_their_sound() {
+        let width = Width::new(&Device::Cpu).unwrap();
+        for name in ["rain", "stream", "footsteps", "birds", "helicopter", "harp", "bass", "drums"] {
+            let kind = corpus::kind_named(name).unwrap();
+            let sounds: Vec<Stereo> =
+                (0..2).map(|seed| corpus::clip_with(&[(kind, 1.0)], &Controls::default(), seed, 4.0).pcm).collect();
+            let spectrograms: Vec<_> = sounds.iter().map(|sound| Analyser::new().forward(sound)).collect();
+            let values: Vec<f32> = spectrograms.iter().flat_map(|s| s.values.clone()).collect();
+            let frames = Tensor::from_vec(values, (2, spectrograms[0].frames(), FRAME_VALUES), &Device::Cpu).unwrap();
+            let found = width.correlation(&frames).unwrap().to_vec1::<f32>().unwrap();
+            for (sound, found) in sounds.iter().zip(found) {
+                let true_one = correlation(sound);
+                assert!((found - true_one).abs() < 0.05, "{name}: {found} instead of {true_one}");
+            }
+        }
+    }
+
+    #[test]
+    fn silence_is_mono_and_has_a_derivative() {
+        let frames: Vec<f32> = (0..3).flat_map(|_| silence()).collect();
+        let var = candle_core::Var::from_vec(frames, (1, 3, FRAME_VALUES), &Device::Cpu).unwrap();
+        let correlation = Width::new(&Device::Cpu).unwrap().correlation(var.as_tensor()).unwrap();
+        assert!(correlation.to_vec1::<f32>().unwrap()[0] > 0.9);
+        let slope = correlation.sum_all().unwrap().backward().unwrap().get(var.as_tensor()).unwrap().clone();
+        assert!(slope.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|x| x.is_finite()));
+    }
+}

@@ -1,0 +1,134 @@
+//! Notes in a moment of the spectrogram: partials that stand out of what is around them and are nobody's overtone, and
+//! where in a scale they belong.
+
+use super::bands::LINEAR_BINS;
+use super::spectrogram::{PARTIAL_SLOPE, linear_bin_hz};
+use crate::condition::Scale;
+
+/// Lowest and highest note, in Hz: partials below are felt rather than heard, those above are overtones.
+const NOTES_HZ: (f32, f32) = (50.0, 2_500.0);
+/// Nepers below the loudest bin at which partials are overtones, echoes and noise: 15 dB.
+const FAINT: f32 = 1.73;
+/// Nepers by which a partial stands out of the bins around it, and how many these are to either side.
+const PROMINENCE: f32 = 1.0;
+const AROUND: usize = 6;
+/// A partial lies no further from its bin than this, in bins, or it would be another's.
+const BESIDE: f32 = 0.6;
+/// Partials near a whole multiple, up to this one, of a lower one that is not much weaker are its overtones.
+const OVERTONES: f32 = 8.0;
+/// How near, in bins or in semitones, and how much weaker in nepers.
+const MISTUNED: (f32, f32) = (0.4, 0.5);
+const WEAKER: f32 = 1.15;
+/// Below this level, in nepers, there is nothing to hear: -60 dBFS.
+const SILENT: f32 = -6.9;
+/// Semitones above its tonic at which a major scale has its notes.
+const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
+
+/// A note of one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Note {
+    /// The linear bin of its peak.
+    pub bin: usize,
+    /// Where the peak is, in bins.
+    pub at: f32,
+    /// Its level in nepers.
+    pub level: f32,
+}
+
+impl Note {
+    /// Its amplitude; a sine at full scale has 1.
+    pub fn amplitude(&self) -> f32 {
+        self.level.exp()
+    }
+
+    /// The nearest pitch of a scale, in bins, and whether the nearest key of the keyboard belongs to the scale.
+    pub fn in_scale(&self, scale: Scale) -> (f32, bool) {
+        let midi = 69.0 + 12.0 * (self.at * linear_bin_hz(1) / 440.0).log2();
+        let belongs = |key: i32| MAJOR.contains(&(key - i32::from(scale.tonic())).rem_euclid(12));
+        let nearest = midi.round() as i32;
+        // No two neighbours in a major scale are further apart than two semitones.
+        let keys = (nearest - 2..=nearest + 2).filter(|&key| belongs(key));
+        let key = keys.min_by(|a, b| (*a as f32 - midi).abs().total_cmp(&(*b as f32 - midi).abs()));
+        let place = |key: i32| 440.0 * ((key as f32 - 69.0) / 12.0).exp2() / linear_bin_hz(1);
+        (key.map_or(self.at, place), belongs(nearest))
+    }
+}
+
+/// The notes of a moment, lowest first, from its log magnitudes in the linear bins.
+pub fn notes(levels: &[f32]) -> Vec<Note> {
+    let loudest = levels.iter().skip(1).copied().fold(SILENT, f32::max);
+    let highest = (NOTES_HZ.1 / linear_bin_hz(1)) as usize;
+    let mut partials: Vec<Note> = Vec::new();
+    for bin in 1..highest.min(LINEAR_BINS - 1).min(levels.len().saturating_sub(1)) {
+        let (before, level, behind) = (levels[bin - 1], levels[bin], levels[bin + 1]);
+        let around = &levels[bin.saturating_sub(AROUND)..(bin + AROUND + 1).min(levels.len())];
+        let mean = around.iter().sum::<f32>() / around.len() as f32;
+        let is_peak = level > before && level >= behind;
+        if is_peak && level > SILENT && level >= loudest - FAINT && level >= mean + PROMINENCE {
+            let offset = 0.5 * (behind - before) * PARTIAL_SLOPE;
+            partials.push(Note { bin, at: bin as f32 + offset.clamp(-BESIDE, BESIDE), level });
+        }
+    }
+    let is_overtone = |p: &Note| {
+        partials.iter().any(|root| {
+            let multiple = (p.at / root.at).round();
+            let off = (p.at - multiple * root.at).abs();
+            let near = MISTUNED.0.max(p.at * ((MISTUNED.1 / 12.0).exp2() - 1.0));
+            (2.0..=OVERTONES).contains(&multiple) && root.level >= p.level - WEAKER && off < near
+        })
+    };
+    let lowest = NOTES_HZ.0 / linear_bin_hz(1);
+    partials.iter().filter(|p| p.at >= lowest && !is_overtone(p)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::synthetic::{noise, pan, tone};
+    use super::super::{Analyser, SAMPLE_RATE, Stereo};
+    use super::*;
+
+    fn moment(sound: &Stereo) -> Vec<f32> {
+        Analyser::new().forward(sound).frame(40)[..LINEAR_BINS].to_vec()
+    }
+
+    fn key(midi: f32) -> Vec<f32> {
+        tone(440.0 * ((midi - 69.0) / 12.0).exp2(), 0.2, SAMPLE_RATE as usize)
+    }
+
+    #[test]
+    fn a_chord_is_its_keys_without_their_overtones() {
+        let chord: Vec<f32> = key(60.0).iter().zip(key(64.0)).zip(key(67.0)).map(|((a, b), c)| a + b + c).collect();
+        let found = notes(&moment(&pan(&chord, 0.2)));
+        let midi: Vec<f32> = found.iter().map(|n| 69.0 + 12.0 * (n.at * linear_bin_hz(1) / 440.0).log2()).collect();
+        assert_eq!(midi.len(), 3, "{midi:?}");
+        for (found, played) in midi.iter().zip([60.0, 64.0, 67.0]) {
+            assert!((found - played).abs() < 0.2, "{found} instead of {played}");
+        }
+    }
+
+    #[test]
+    fn noise_and_silence_have_none() {
+        assert_eq!(notes(&moment(&Stereo::silence(SAMPLE_RATE as usize))), []);
+        let hiss = pan(&noise(1, 0.1, 2 * SAMPLE_RATE as usize), 0.0);
+        let spectrogram = Analyser::new().forward(&hiss);
+        let mean: Vec<f32> =
+            (0..LINEAR_BINS).map(|k| (40..48).map(|n| spectrogram.frame(n)[k]).sum::<f32>() / 8.0).collect();
+        assert_eq!(notes(&mean), []);
+        assert_eq!(notes(&[]), []);
+    }
+
+    #[test]
+    fn the_nearest_pitch_of_a_scale() {
+        let note =
+            |midi: f32| Note { bin: 0, at: 440.0 * ((midi - 69.0) / 12.0).exp2() / linear_bin_hz(1), level: 0.0 };
+        let c_major = Scale::from_tonic(0);
+        for (played, nearest, belongs) in
+            [(60.0, 60.0, true), (60.7, 60.0, false), (61.2, 62.0, false), (66.4, 67.0, false)]
+        {
+            let (target, found) = note(played).in_scale(c_major);
+            assert!((target / note(nearest).at - 1.0).abs() < 1e-4, "{played}");
+            assert_eq!(found, belongs, "{played}");
+        }
+        assert!(note(61.0).in_scale(Scale::from_tonic(1)).1 && note(66.0).in_scale(Scale::from_tonic(7)).1);
+    }
+}
