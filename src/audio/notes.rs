@@ -6,7 +6,7 @@ use super::spectrogram::{PARTIAL_SLOPE, linear_bin_hz};
 use crate::condition::Scale;
 
 /// Lowest and highest note, in Hz: partials below are felt rather than heard, those above are overtones.
-const NOTES_HZ: (f32, f32) = (50.0, 2_500.0);
+const NOTES_HZ: (f32, f32) = (35.0, 2_500.0);
 /// Nepers below the loudest bin at which partials are overtones, echoes and noise: 15 dB.
 const FAINT: f32 = 1.73;
 /// Nepers by which a partial stands out of the bins around it, and how many these are to either side.

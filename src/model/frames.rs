@@ -89,17 +89,6 @@ pub fn importance(window: &[f32]) -> Vec<f32> {
     all
 }
 
-/// How much each linear bin of a window of normalised frames belongs to a line, 0..1, times its loudness,
-/// (frames, [`LINEAR_BINS`]).
-pub fn partials(window: &[f32]) -> Vec<f32> {
-    let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
-    let of = |n: usize| {
-        let lines = lines(around(&frames, n, LINE_FRAMES));
-        lines.into_iter().zip(frames[n]).map(|(line, &level)| line * loudness(0, level)).collect::<Vec<f32>>()
-    };
-    (0..frames.len()).flat_map(of).collect()
-}
-
 /// How loud a level is, 0..1.
 fn loudness(value: usize, normalised: f32) -> f32 {
     let (_, scale) = constants(value);

@@ -3,18 +3,15 @@
 //! With `e = y - decode(encode(y) + 0.05 std n)` it is `mean(importance (|e| + (2 q - 1) e)) + 1e-4 mean(z^2)`: where the
 //! decoder is unsure, the quantile `q` of what it may have been (Koenker and Bassett 1978). The power of a bin of noise is
 //! distributed exponentially and below its mean with a probability of `1 - 1/e`, so that quantile of the levels keeps the
-//! power of what cannot be foreseen, where the median would be 1.6 dB too quiet. To it comes the error of the partials'
-//! frequencies in semitones, as the vocoder will take them from the slopes of the levels: a semitone of a low note is a
-//! decibel in two bins, which the first term hardly sees. The noise on latents makes the decoder
+//! power of what cannot be foreseen, where the median would be 1.6 dB too quiet. The noise on latents makes the decoder
 //! tolerant of what the generator will get slightly wrong, the last term keeps latents from drifting.
 //!
 //! The decoder can go on alone, with the encoder as it is: what was learned from its latents stays true.
 
 use super::TrainError;
-use super::data::{SpectrogramBatch, SpectrogramClip, normal};
+use super::data::{SpectrogramClip, normal, spectrogram_batch};
 use super::trainer::{Objective, Report};
-use crate::audio::{LINEAR_BINS, linear_partial_bin};
-use crate::model::frames::{denormalise, is_level};
+use crate::model::frames::is_level;
 use crate::nets::codec::{CodecConfig, Decoder, Encoder};
 use crate::ops::Params;
 use candle_core::{Device, Result, Tensor};
@@ -26,8 +23,6 @@ const LATENT_NOISE: f64 = 0.05;
 const LATENT_PENALTY: f64 = 1e-4;
 /// The quantile of levels: `1 - 1/e`.
 const LEVEL_QUANTILE: f32 = 0.632;
-/// Weight of a semitone by which a partial is mistuned.
-const PITCH: f64 = 4.0;
 /// Nepers a normalised level is worth, and decibels a neper: for a loss that people can read.
 const DECIBELS: f64 = 2.0 * 8.686;
 
@@ -62,8 +57,6 @@ pub struct CodecObjective {
     channels: usize,
     /// `2 q - 1` of every value of a frame.
     lean: Tensor,
-    /// Semitones that a bin is worth at each linear bin.
-    semitones: Tensor,
     device: Device,
 }
 
@@ -79,8 +72,6 @@ impl CodecObjective {
     ) -> Result<Self> {
         let quantile = |value| if is_level(value) { LEVEL_QUANTILE } else { 0.5 };
         let lean: Vec<f32> = (0..config.frame_values).map(|value| 2.0 * quantile(value) - 1.0).collect();
-        let semitones: Vec<f32> =
-            (0..LINEAR_BINS).map(|bin| 12.0 / std::f32::consts::LN_2 / bin.max(1) as f32).collect();
         let learning = if encoder.is_some() { Learning::Decoder } else { Learning::Both };
         let encoder = match encoder {
             Some(kept) => Encoder::new(config, &mut kept.frozen().at("encoder"))?,
@@ -95,7 +86,6 @@ impl CodecObjective {
             frames,
             per_latent: config.frames_per_latent,
             channels: config.latent_channels,
-            semitones: Tensor::from_vec(semitones, (1, 1, LINEAR_BINS), params.device())?,
             lean: Tensor::from_vec(lean, (1, 1, config.frame_values), params.device())?,
             device: params.device().clone(),
         })
@@ -106,28 +96,18 @@ impl CodecObjective {
         self.clips
     }
 
-    /// How many semitones apart the vocoder's frequencies are, of two spectrograms (B, F, frame_values): (B, F, LINEAR_BINS).
-    fn mistuned(&self, ours: &Tensor, theirs: &Tensor) -> Result<Tensor> {
-        let neper = f64::from(denormalise(0, 1.0) - denormalise(0, 0.0));
-        let bins = |x: &Tensor| linear_partial_bin(&(x.narrow(2, 0, LINEAR_BINS)? * neper)?);
-        (bins(ours)? - bins(theirs)?)?.abs()?.broadcast_mul(&self.semitones)
-    }
-
     fn evaluate(&self, batch: &CodecBatch) -> Result<(Tensor, f64)> {
-        let CodecBatch { windows, noise } = batch;
-        let here = |x: &Tensor| x.to_device(&self.device);
-        let (y, importance) = (here(&windows.values)?, here(&windows.importance)?);
+        let CodecBatch { values, importance, noise } = batch;
+        let (y, importance) = (values.to_device(&self.device)?, importance.to_device(&self.device)?);
         let z = self.encoder.forward(&y)?;
         let (batch, frames, channels) = z.dims3()?;
         let flat = z.detach().reshape((batch * frames, channels))?;
         let std = flat.broadcast_sub(&flat.mean_keepdim(0)?)?.sqr()?.mean_keepdim(0)?.sqrt()?;
-        let noisy = (&z + here(noise)?.broadcast_mul(&std)?)?;
-        let decoded = self.decoder.forward(&noisy)?;
-        let error = (&y - &decoded)?;
+        let noisy = (&z + noise.to_device(&self.device)?.broadcast_mul(&std)?)?;
+        let error = (y - self.decoder.forward(&noisy)?)?;
         let plain = error.detach().abs()?.mean_all()?.to_scalar::<f32>()?;
         let error = (error.abs()? + error.broadcast_mul(&self.lean)?)?;
-        let mistuned = self.mistuned(&y, &decoded)?.broadcast_mul(&here(&windows.partials)?)?.mean_all()?;
-        let loss = ((error * importance)?.mean_all()? + (mistuned * PITCH)?)?;
+        let loss = (error * importance)?.mean_all()?;
         let loss = match self.learning {
             Learning::Both => (loss + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?,
             Learning::Decoder => loss,
@@ -138,7 +118,8 @@ impl CodecObjective {
 
 /// Windows of spectrograms.
 pub struct CodecBatch {
-    windows: SpectrogramBatch,
+    values: Tensor,
+    importance: Tensor,
     /// What is added to the latents, relative to their deviation.
     noise: Tensor,
 }
@@ -151,9 +132,9 @@ impl Objective for CodecObjective {
     }
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<CodecBatch, TrainError> {
-        let windows = SpectrogramBatch::draw(&self.clips, self.batch, self.frames, rng)?;
+        let (values, importance) = spectrogram_batch(&self.clips, self.batch, self.frames, rng)?;
         let noise = normal(rng, LATENT_NOISE, &[self.batch, self.frames / self.per_latent, self.channels])?;
-        Ok(CodecBatch { windows, noise })
+        Ok(CodecBatch { values, importance, noise })
     }
 
     fn loss(&self, _: u64, batch: CodecBatch) -> std::result::Result<Report, TrainError> {

@@ -3,10 +3,10 @@
 use super::folder::{Folder, Sounds};
 use super::label::Label;
 use super::{TrainError, at};
-use crate::audio::{Analyser, FRAME_VALUES, LINEAR_BINS, Stereo};
+use crate::audio::{Analyser, FRAME_VALUES, Stereo};
 use crate::condition::Controls;
 use crate::corpus;
-use crate::model::frames::{importance, normalise, partials};
+use crate::model::frames::{importance, normalise};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
 use rand::{Rng, SeedableRng};
@@ -157,35 +157,24 @@ fn draw_kinds(from: &[usize], rng: &mut impl Rng) -> Vec<(usize, f32)> {
     kinds
 }
 
-/// Spectrogram windows at random places of random clips, on the CPU.
-pub struct SpectrogramBatch {
-    /// Normalised values, (batch, frames, [`FRAME_VALUES`]).
-    pub values: Tensor,
-    /// How much errors in them matter, see [`importance`].
-    pub importance: Tensor,
-    /// How much each linear bin is of a partial, see [`partials`]; (batch, frames, [`LINEAR_BINS`]).
-    pub partials: Tensor,
-}
-
-impl SpectrogramBatch {
-    /// Draws `batch` windows of `frames` frames.
-    pub fn draw(clips: &[SpectrogramClip], batch: usize, frames: usize, rng: &mut impl Rng) -> Result<Self> {
-        let (mut values, mut weights, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..batch {
-            let clip = &clips[rng.random_range(0..clips.len())];
-            let start = rng.random_range(0..=clip.frames().saturating_sub(frames));
-            values.extend(clip.window(start, frames));
-            let window = &values[weights.len()..];
-            lines.extend(partials(window));
-            weights.extend(importance(window));
-        }
-        let tensor = |x, width| Tensor::from_vec(x, (batch, frames, width), &Device::Cpu);
-        Ok(Self {
-            values: tensor(values, FRAME_VALUES)?,
-            importance: tensor(weights, FRAME_VALUES)?,
-            partials: tensor(lines, LINEAR_BINS)?,
-        })
+/// Spectrogram windows at random places of random clips: normalised values and their importance, both
+/// (batch, frames, [`FRAME_VALUES`]) on the CPU.
+pub fn spectrogram_batch(
+    clips: &[SpectrogramClip],
+    batch: usize,
+    frames: usize,
+    rng: &mut impl Rng,
+) -> Result<(Tensor, Tensor)> {
+    let mut values = Vec::with_capacity(batch * frames * FRAME_VALUES);
+    let mut weights = Vec::with_capacity(values.capacity());
+    for _ in 0..batch {
+        let clip = &clips[rng.random_range(0..clips.len())];
+        let start = rng.random_range(0..=clip.frames().saturating_sub(frames));
+        values.extend(clip.window(start, frames));
+        weights.extend(importance(&values[weights.len()..]));
     }
+    let shape = (batch, frames, FRAME_VALUES);
+    Ok((Tensor::from_vec(values, shape, &Device::Cpu)?, Tensor::from_vec(weights, shape, &Device::Cpu)?))
 }
 
 /// Standard normal numbers times `std`, on the CPU.

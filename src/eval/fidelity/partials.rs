@@ -35,8 +35,8 @@ pub struct Partials {
     pub count: usize,
     /// How many above.
     pub count_above_4k: usize,
-    /// Absolute error in cents of a partial's frequency, the mean over its life weighted by its power; median over those
-    /// that were found, each as often as it was.
+    /// Absolute difference in cents of a partial's frequency, the mean over its life weighted by its power, and the copy's;
+    /// median over those that were found, each as often as it was.
     pub cents: f64,
     /// The same, 90th percentile.
     pub cents_p90: f64,
@@ -58,8 +58,9 @@ impl Partials {
                 let hz = frequency(ours, bin);
                 let found = strongest_near(theirs, hz).filter(|&at| theirs[at] >= KEPT * ours[bin]);
                 if hz < HIGH_HZ { &mut low } else { &mut high }.add(found.is_some());
-                let error = found.map(|at| 1200.0 * (frequency(theirs, at) / hz).log2());
-                lives.add(hz, f64::from(ours[bin]), error);
+                let partial =
+                    |frame: &[f32], bin: usize| Partial { hz: frequency(frame, bin), power: f64::from(frame[bin]) };
+                lives.add(partial(ours, bin), found.map(|at| partial(theirs, at)));
             }
             lives.next_frame();
         }
@@ -90,27 +91,53 @@ struct Lives {
 
 /// A partial from its beginning on.
 struct Life {
+    /// Where it began, and where it is.
+    begun: f64,
     hz: f64,
-    /// Sum of errors weighted by power, sum of these powers, and how many they are.
-    off: f64,
-    power: f64,
+    /// The original's, and the copy's.
+    ours: Mean,
+    theirs: Mean,
+    /// How often the copy had it.
     moments: usize,
 }
 
+/// A mean of distances in cents, weighted by power.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    power: f64,
+}
+
+impl Mean {
+    fn add(&mut self, begun: f64, partial: Partial) {
+        self.sum += partial.power * cents(partial.hz, begun);
+        self.power += partial.power;
+    }
+
+    fn get(&self) -> f64 {
+        self.sum / self.power
+    }
+}
+
+/// How far above another a frequency is, in cents.
+fn cents(hz: f64, other: f64) -> f64 {
+    1200.0 * (hz / other).log2()
+}
+
 impl Lives {
-    /// A partial of this frame, and the error of the copy's, in cents, if it was found.
-    fn add(&mut self, hz: f64, power: f64, error: Option<f64>) {
-        let cents = |life: &Life| (1200.0 * (life.hz / hz).log2()).abs();
-        let nearest = (0..self.before.len()).min_by(|&a, &b| cents(&self.before[a]).total_cmp(&cents(&self.before[b])));
-        let mut life = match nearest.filter(|&i| cents(&self.before[i]) < SEARCH.0) {
+    /// A partial of this frame, and the copy's, if it was found.
+    fn add(&mut self, ours: Partial, theirs: Option<Partial>) {
+        let off = |life: &Life| cents(life.hz, ours.hz).abs();
+        let nearest = (0..self.before.len()).min_by(|&a, &b| off(&self.before[a]).total_cmp(&off(&self.before[b])));
+        let mut life = match nearest.filter(|&i| off(&self.before[i]) < SEARCH.0) {
             Some(i) => self.before.swap_remove(i),
-            None => Life { hz, off: 0.0, power: 0.0, moments: 0 },
+            None => Life { begun: ours.hz, hz: 0.0, ours: Mean::default(), theirs: Mean::default(), moments: 0 },
         };
-        life.hz = hz;
-        if let Some(error) = error {
-            self.moments.push(error.abs());
-            life.off += error * power;
-            life.power += power;
+        life.hz = ours.hz;
+        if let Some(theirs) = theirs {
+            self.moments.push(cents(theirs.hz, ours.hz).abs());
+            life.ours.add(life.begun, ours);
+            life.theirs.add(life.begun, theirs);
             life.moments += 1;
         }
         self.now.push(life);
@@ -120,7 +147,8 @@ impl Lives {
     fn next_frame(&mut self) {
         let ended = std::mem::replace(&mut self.before, std::mem::take(&mut self.now));
         for life in ended.into_iter().filter(|life| life.moments > 0) {
-            self.errors.extend(std::iter::repeat_n((life.off / life.power).abs(), life.moments));
+            let error = (life.theirs.get() - life.ours.get()).abs();
+            self.errors.extend(std::iter::repeat_n(error, life.moments));
         }
     }
 

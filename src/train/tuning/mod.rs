@@ -8,9 +8,12 @@
 //! ```text
 //! x   = chunk of the student, in 1, 2 or 4 steps     x' = that of the student as it began, from the same noise and context
 //! L   = |x - x'|^2 / (D sd^2)                        stay what you are
-//!     + TUNE  sum over kinds max(mean semitones off the asked-for scale - that of the data, 0)      ([`notes`])
-//!     + WIDTH sum over kinds (mean correlation of the channels - that of the data)^2                ([`width`])
+//!     + TUNE  mean semitones between the notes of x and the nearest of the asked-for scale to those of x'   ([`notes`])
+//!     + WIDTH sum over kinds (mean correlation of the channels - that of the data)^2                        ([`width`])
 //! ```
+//!
+//! What is rewarded is found by the shortest way: told only to be in the scale, the student soon plays one note, the one it
+//! never gets wrong. So the notes are those that it would have played.
 //!
 //! Contexts are the data's or the student's own, from a cold start on, as streams are.
 
@@ -43,7 +46,7 @@ use std::collections::BTreeMap;
 use width::Width;
 
 /// Weight of a semitone, and of a squared difference in correlation.
-const TUNE: f64 = 0.2;
+const TUNE: f64 = 0.5;
 const WIDTH: f64 = 3.0;
 /// How often chunks are made in 1 and in 4 steps; otherwise in two.
 const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.15), (4, 0.1)];
@@ -54,12 +57,9 @@ const COLD_START: f64 = 0.5;
 /// Latent frames of context that the decoder is given, and those of the chunk it is not yet warm for.
 const DECODER_CONTEXT: usize = 4;
 const DECODER_WARM_UP: usize = 1;
-/// What the data's sounds are like, kind by kind: those of one kind alone.
+/// How wide the data's sounds are, kind by kind: those of one kind alone.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
-    widths: BTreeMap<usize, Mean>,
-    distances: BTreeMap<usize, Mean>,
-}
+pub struct Widths(BTreeMap<usize, Mean>);
 
 /// A mean of numbers that come one by one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,11 +69,9 @@ struct Mean {
 }
 
 impl Mean {
-    fn add(&mut self, values: &Tensor) -> Result<()> {
-        let values = values.to_vec1::<f32>()?;
-        self.count += values.len() as f64;
-        self.sum += values.into_iter().map(f64::from).sum::<f64>();
-        Ok(())
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        self.sum += value;
     }
 
     fn get(&self) -> f64 {
@@ -81,19 +79,16 @@ impl Mean {
     }
 }
 
-impl Heard {
+impl Widths {
     /// Listens to more clips, in windows of so many frames.
-    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize, per_latent: usize) -> Result<()> {
+    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize) -> Result<()> {
         let width = Width::new(&Device::Cpu)?;
         for clip in clips {
             let ([(kind, _)], windows @ 1..) = (&clip.label.kinds[..], clip.frames() / window) else { continue };
             let values = clip.window(0, windows * window).enumerate().map(|(i, x)| denormalise(i, x));
             let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
-            self.widths.entry(*kind).or_default().add(&width.correlation(&frames)?)?;
-            if let Some(scale) = clip.label.controls.scale {
-                let intonation = Intonation::of(&moments(&frames, per_latent)?, &vec![Some(scale); windows])?;
-                self.distances.entry(*kind).or_default().add(&intonation.distance)?;
-            }
+            let mean = self.0.entry(*kind).or_default();
+            width.correlation(&frames)?.to_vec1::<f32>()?.into_iter().for_each(|x| mean.add(f64::from(x)));
         }
         Ok(())
     }
@@ -145,7 +140,7 @@ pub struct TuningObjective {
     frames: (Tensor, Tensor),
     per_latent: usize,
     width: Width,
-    heard: Heard,
+    widths: Widths,
     clips: Vec<LatentClip>,
     /// Clips of one kind alone, with that kind.
     groups: Vec<(usize, Vec<usize>)>,
@@ -182,7 +177,7 @@ impl TuningObjective {
         networks: &Networks<'_>,
         (params, student, codec): (&mut Params, &mut Params, &mut Params),
         statistics: &LatentStatistics,
-        (clips, heard): (Vec<LatentClip>, Heard),
+        (clips, widths): (Vec<LatentClip>, Widths),
         options: TuningOptions,
     ) -> Result<Self> {
         let device = params.device().clone();
@@ -197,7 +192,7 @@ impl TuningObjective {
             }
         }
         groups.retain(|(_, clips)| !clips.is_empty());
-        let melodic = (0..groups.len()).filter(|&i| heard.distances.contains_key(&groups[i].0)).collect();
+        let melodic = (0..groups.len()).filter(|&i| KINDS[groups[i].0].obeys.scale).collect();
         Ok(Self {
             student: Generator::new(networks.generator, &mut params.tracked().at("generator"))?,
             still: Generator::new(networks.generator, &mut params.detached().at("generator"))?,
@@ -211,7 +206,7 @@ impl TuningObjective {
             ),
             per_latent: networks.codec.frames_per_latent,
             width: Width::new(&device)?,
-            heard,
+            widths,
             clips,
             groups,
             melodic,
@@ -235,24 +230,21 @@ impl TuningObjective {
         let condition = chunks.in_metre(&features, last)?;
         let sample = |g: &Generator| self.sample(g, &context, &condition, &guidance, &noises[last]);
         let (x, before) = (sample(&self.student)?, sample(&self.before)?.detach());
-        let stay = ((&x - before)?.sqr()?.mean_all()? / (SD * SD))?;
+        let stay = ((&x - &before)?.sqr()?.mean_all()? / (SD * SD))?;
 
-        let frames = self.decode(&x, &context)?;
-        let intonation = Intonation::of(&moments(&frames, self.per_latent)?, &batch.scales)?;
+        let (frames, plan) = (self.decode(&x, &context)?, self.decode(&before, &context)?);
+        let levels = |frames: &Tensor| moments(frames, self.per_latent);
+        let intonation = Intonation::of(&levels(&frames)?, &levels(&plan)?, &batch.scales)?;
+        let told = batch.scales.iter().flatten().count().max(1);
+        let off = (intonation.distance.sum_all()? / told as f64)?;
         let correlation = self.width.correlation(&frames)?;
-        let zero = Tensor::zeros((), x.dtype(), &self.device)?;
-        let (mut loss, mut off, mut wide) = (stay.clone(), zero.clone(), zero);
+        let mut wide = Tensor::zeros((), x.dtype(), &self.device)?;
         for Group { kind, first, count } in &batch.groups {
-            if let Some(should) = self.heard.widths.get(kind) {
+            if let Some(should) = self.widths.0.get(kind) {
                 wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - should.get())?.sqr()?)?;
             }
-            let told = batch.scales[*first..first + count].iter().filter(|scale| scale.is_some()).count();
-            if let Some(should) = self.heard.distances.get(kind).filter(|_| told > 0) {
-                let distance = (intonation.distance.narrow(0, *first, *count)?.sum(0)? / told as f64)?;
-                off = (off + (distance - should.get())?.relu()?)?;
-            }
         }
-        loss = ((loss + (&off * TUNE)?)? + (&wide * WIDTH)?)?;
+        let loss = ((&stay + (&off * TUNE)?)? + (&wide * WIDTH)?)?;
         let number = |x: &Tensor| Ok::<f64, candle_core::Error>(f64::from(x.to_scalar::<f32>()?));
         let in_scale: Vec<f64> = intonation.in_scale.into_iter().filter(|share| share.is_finite()).collect();
         let metrics = vec![
@@ -320,10 +312,9 @@ impl Objective for TuningObjective {
         let mut chunks = Batch::draw_of(&clips, &self.clips, self.student.config(), rng)?;
         let anew: Vec<bool> = (0..size).map(|_| rng.random_bool(COLD_START)).collect();
         chunks.context = chunks.context.forgotten(&anew)?;
-        // Only of one kind alone it is known how far off notes may be.
-        let told = |(clip, scale): (&&LatentClip, &Option<Scale>)| {
-            scale.filter(|_| clip.label.kinds.len() == 1 && clip.label.controls.scale.is_some())
-        };
+        // A scale that nothing of the clip obeys, told so that the model learns not to mind, is no scale to be in.
+        let told =
+            |(clip, scale): (&&LatentClip, &Option<Scale>)| scale.filter(|_| clip.label.controls.scale.is_some());
         let scales = clips.iter().zip(&chunks.scales).map(told).collect();
 
         let steps = match rng.random::<f64>() {

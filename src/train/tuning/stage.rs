@@ -1,6 +1,6 @@
 //! The stage that tunes a finished model.
 
-use super::{Heard, Networks, TuningObjective, TuningOptions};
+use super::{Networks, TuningObjective, TuningOptions, Widths};
 use crate::model::{ModelSpec, weights};
 use crate::ops::Params;
 use crate::train::stages::{Stage, averaged, begin_with};
@@ -25,10 +25,10 @@ impl Stage<'_> {
         let mut spec = start.finished();
         let data = self.data(clips)?;
         let latents = self.latents(&spec, &data)?;
-        let mut heard = Heard::default();
+        let mut widths = Widths::default();
         let window = (spec.generator.chunk_frames - super::DECODER_WARM_UP) * spec.codec.frames_per_latent;
         Store::new(&data, self.work, self.options.progress)?
-            .each_shard(|clips| Ok::<(), StageError>(heard.add(&clips, window, spec.codec.frames_per_latent)?))?;
+            .each_shard(|clips| Ok::<(), StageError>(widths.add(&clips, window)?))?;
 
         let mut codec = weights::read_params(&self.codec_file(), self.device)?;
         let statistics = self.statistics(&spec, &mut codec)?;
@@ -44,7 +44,7 @@ impl Stage<'_> {
             batch: self.batch,
         };
         let all = (&mut params, &mut before, &mut codec);
-        let objective = TuningObjective::new(&networks, all, &statistics, (latents, heard), options)?;
+        let objective = TuningObjective::new(&networks, all, &statistics, (latents, widths), options)?;
         let schedule = self.schedule(&objective, &params)?;
         let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
 
