@@ -54,8 +54,14 @@ impl Note {
     }
 }
 
-/// The notes of a moment, lowest first, from its log magnitudes in the linear bins.
+/// The notes of a moment, lowest first, from its log magnitudes in the linear bins: what is no noise.
 pub fn notes(levels: &[f32]) -> Vec<Note> {
+    peaks(levels, FAINT, PROMINENCE)
+}
+
+/// The peaks that are nobody's overtone, lowest first, down to so many nepers below the loudest bin and standing out of the
+/// bins around by so many.
+pub(super) fn peaks(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     let loudest = levels.iter().skip(1).copied().fold(SILENT, f32::max);
     let highest = (NOTES_HZ.1 / linear_bin_hz(1)) as usize;
     let mut partials: Vec<Note> = Vec::new();
@@ -64,7 +70,7 @@ pub fn notes(levels: &[f32]) -> Vec<Note> {
         let around = &levels[bin.saturating_sub(AROUND)..(bin + AROUND + 1).min(levels.len())];
         let mean = around.iter().sum::<f32>() / around.len() as f32;
         let is_peak = level > before && level >= behind;
-        if is_peak && level > SILENT && level >= loudest - FAINT && level >= mean + PROMINENCE {
+        if is_peak && level > SILENT && level >= loudest - faint && level >= mean + prominence {
             let offset = 0.5 * (behind - before) * PARTIAL_SLOPE;
             partials.push(Note { bin, at: bin as f32 + offset.clamp(-BESIDE, BESIDE), level });
         }
