@@ -11,6 +11,7 @@ mod notes;
 mod phase;
 mod resample;
 mod spectrogram;
+mod stereo;
 mod synthesis;
 #[cfg(test)]
 pub(crate) mod synthetic;
@@ -23,12 +24,10 @@ pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use intonation::intone;
 pub use limit::round_off;
-pub use notes::{Note, notes};
+pub use notes::{Note, linear_bin_hz, linear_partial_bin, notes};
 pub use resample::Resampler;
-pub use spectrogram::{
-    Analyser, FRAME_VALUES, PARTIAL_SLOPE, Spectrogram, linear_bin_hz, linear_partial_bin, silence, stereo_band_levels,
-    stereo_band_powers,
-};
+pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
+pub use stereo::{stereo_band_levels, stereo_band_powers};
 pub use vocoder::{Vocoder, VocoderMemory};
 pub use wav::{WavLayout, WavReader, WavWriter, pcm16, read_wav};
 

@@ -1,9 +1,10 @@
 //! Notes in a moment of the spectrogram: partials that stand out of what is around them and are nobody's overtone, and
 //! where in a scale they belong.
 
-use super::bands::LINEAR_BINS;
-use super::spectrogram::{PARTIAL_SLOPE, linear_bin_hz};
+use super::bands::{LINEAR_BINS, LONG, bin_hz};
+use super::phase::GAMMA;
 use crate::condition::Scale;
+use candle_core::{Result, Tensor};
 
 /// Lowest and highest note, in Hz: partials below are felt rather than heard, those above are overtones.
 const NOTES_HZ: (f32, f32) = (35.0, 2_500.0);
@@ -23,6 +24,27 @@ const WEAKER: f32 = 1.15;
 const SILENT: f32 = -6.9;
 /// Semitones above its tonic at which a major scale has its notes.
 const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
+
+/// Frequency of a linear bin, in Hz.
+pub fn linear_bin_hz(bin: usize) -> f32 {
+    bin_hz(bin, LONG)
+}
+
+/// Bins that a partial lies above its bin for every neper by which the levels rise there from bin to bin: the vocoder's
+/// phases advance by it.
+pub const PARTIAL_SLOPE: f32 = LONG as f32 / (std::f32::consts::TAU * GAMMA);
+
+/// Where each linear bin's partial is, in bins, by the log magnitudes (..., [`LINEAR_BINS`]): the frequencies at which the
+/// vocoder begins, differentiable.
+pub fn linear_partial_bin(levels: &Tensor) -> Result<Tensor> {
+    let axis = levels.rank() - 1;
+    let side = |first: usize, count: usize| levels.narrow(axis, first, count);
+    // Levels are symmetric about 0 Hz; beyond the last bin there is none.
+    let (low, high) = (Tensor::cat(&[&side(1, 1)?, &side(0, LINEAR_BINS - 1)?], axis)?, side(1, LINEAR_BINS - 1)?);
+    let high = Tensor::cat(&[&high, &side(LINEAR_BINS - 1, 1)?], axis)?;
+    let bins = Tensor::arange(0f32, LINEAR_BINS as f32, levels.device())?;
+    ((high - low)? * f64::from(0.5 * PARTIAL_SLOPE))?.broadcast_add(&bins)
+}
 
 /// A note of one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]

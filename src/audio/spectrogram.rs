@@ -20,12 +20,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
 use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::bands::{BANDS, LINEAR_BINS, LONG, PARTS, SHORT, SPLIT_HZ, STEREO_BANDS, TOP_HZ};
-use super::bands::{Blend, band_centre, band_weight, band_width, bin_hz, hann, stereo_blend};
+use super::bands::{Blend, band_weight, bin_hz, hann, stereo_blend};
 use super::{HOP, Stereo};
 
 /// Values a frame has.
@@ -48,53 +47,6 @@ pub(super) mod layout {
     pub const BAND: Range<usize> = LINEAR_BINS..LINEAR_BINS + PARTS * BANDS;
     pub const PAN: Range<usize> = BAND.end..BAND.end + STEREO_BANDS;
     pub const COHERENCE: Range<usize> = PAN.end..FRAME_VALUES;
-}
-
-/// The places, in a frame, of the levels whose pan and coherence stereo band `band` describes.
-pub fn stereo_band_levels(band: usize) -> impl Iterator<Item = usize> {
-    let describes = move |blend: Blend| (blend.index == band && blend.upper < 1.0) || blend.index + 1 == band;
-    let low = (0..LINEAR_BINS).filter(move |&bin| describes(stereo_blend(bin_hz(bin, LONG), false)));
-    let high = layout::BAND
-        .filter(move |value| describes(stereo_blend(band_centre((value - layout::BAND.start) % BANDS), true)));
-    low.chain(high)
-}
-
-/// Frequency of a linear bin, in Hz.
-pub fn linear_bin_hz(bin: usize) -> f32 {
-    bin_hz(bin, LONG)
-}
-
-/// Bins that a partial lies above its bin for every neper by which the levels rise there from bin to bin: the vocoder's
-/// phases advance by it.
-pub const PARTIAL_SLOPE: f32 = LONG as f32 / (std::f32::consts::TAU * super::phase::GAMMA);
-
-/// Where each linear bin's partial is, in bins, by the log magnitudes (..., [`LINEAR_BINS`]): the frequencies at which the
-/// vocoder begins, differentiable.
-pub fn linear_partial_bin(levels: &Tensor) -> Result<Tensor> {
-    let axis = levels.rank() - 1;
-    let side = |first: usize, count: usize| levels.narrow(axis, first, count);
-    // Levels are symmetric about 0 Hz; beyond the last bin there is none.
-    let (low, high) = (Tensor::cat(&[&side(1, 1)?, &side(0, LINEAR_BINS - 1)?], axis)?, side(1, LINEAR_BINS - 1)?);
-    let high = Tensor::cat(&[&high, &side(LINEAR_BINS - 1, 1)?], axis)?;
-    let bins = Tensor::arange(0f32, LINEAR_BINS as f32, levels.device())?;
-    ((high - low)? * f64::from(0.5 * PARTIAL_SLOPE))?.broadcast_add(&bins)
-}
-
-/// What a level adds to a stereo band's power: `(level, band, weight)` with the level's place in the frame, so that the sum
-/// over all bands of `weight e^(2 level)` is the sound's mean power.
-pub fn stereo_band_powers() -> impl Iterator<Item = (usize, usize, f32)> {
-    let shares = |level: usize, blend: Blend, power: f32| {
-        [(level, blend.index, (1.0 - blend.upper) * power), (level, blend.index + 1, blend.upper * power)]
-    };
-    // A Hann window gives a sine, of half its amplitude's square, one and a half of it; noise, spread evenly, reads its
-    // power in every band.
-    let low = (0..LINEAR_BINS).flat_map(move |bin| shares(bin, stereo_blend(bin_hz(bin, LONG), false), 1.0 / 3.0));
-    let high = layout::BAND.flat_map(move |value| {
-        let band = (value - layout::BAND.start) % BANDS;
-        let share = band_width(band) / (0.5 * super::SAMPLE_RATE as f32) / PARTS as f32;
-        shares(value, stereo_blend(band_centre(band), true), share)
-    });
-    low.chain(high)
 }
 
 /// The frame of digital silence.
@@ -408,7 +360,7 @@ mod tests {
     fn every_level_is_described_by_a_stereo_band_or_two_on_its_side_of_the_split() {
         let mut times = [0; layout::BAND.end];
         for band in 0..STEREO_BANDS {
-            for level in stereo_band_levels(band) {
+            for level in crate::audio::stereo_band_levels(band) {
                 times[level] += 1;
                 assert_eq!(level < LINEAR_BINS, band < super::super::bands::LOW_STEREO_BANDS, "{level} in {band}");
             }

@@ -13,6 +13,7 @@ pub mod codec;
 mod curves;
 pub mod data;
 pub mod ema;
+mod finished;
 pub mod folder;
 pub mod gradient;
 mod inplace;

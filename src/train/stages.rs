@@ -27,7 +27,7 @@ use super::times::Method;
 use super::trainer::{Objective, Options, Summary, checkpoint_path, train};
 use super::{StageError, TrainError, at};
 use crate::model::spec::{Sizes, StageSpec};
-use crate::model::{DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelSpec, TEXT_FILE, weights};
+use crate::model::{ModelSpec, weights};
 use crate::nets::codec::Encoder;
 use crate::ops::{Init, Params};
 use candle_core::{DType, Device, Tensor, Var};
@@ -221,30 +221,6 @@ impl Stage<'_> {
         let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
         self.write_model(out, &spec, text, &generator)?;
         Ok(summary)
-    }
-
-    /// Writes a finished model, in half precision, with the codec in the folder; of `text` those tensors that are the text
-    /// encoder's.
-    pub(super) fn write_model(
-        &self,
-        out: &Path,
-        spec: &ModelSpec,
-        text: HashMap<String, Tensor>,
-        generator: &HashMap<String, Tensor>,
-    ) -> Result<(), StageError> {
-        std::fs::create_dir_all(out).map_err(at(out))?;
-        let codec = weights::read(&self.codec_file(), &Device::Cpu)?;
-        let part = |tensors: HashMap<String, Tensor>, prefix: &str| {
-            tensors.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect::<HashMap<_, _>>()
-        };
-        weights::write(&out.join(ENCODER_FILE), &part(codec.clone(), "encoder."), DType::F16)?;
-        let mut decoder = part(codec.clone(), "decoder.");
-        decoder.extend(part(codec, "latent."));
-        weights::write(&out.join(DECODER_FILE), &decoder, DType::F16)?;
-        weights::write(&out.join(TEXT_FILE), &part(text, "text."), DType::F16)?;
-        weights::write(&out.join(GENERATOR_FILE), generator, DType::F16)?;
-        spec.write(out)?;
-        Ok(())
     }
 
     pub(super) fn run<O: Objective>(

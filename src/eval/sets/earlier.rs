@@ -29,7 +29,7 @@ impl SetsReport {
         }
         let floor = |report: &Self| report.set(Source::Corpus).map_or(f64::NAN, |set| set.frechet.bands.mean);
         let (ours, theirs) = (floor(&self), floor(sets));
-        if !((ours - theirs).abs() <= SAME * ours) {
+        if ours.is_nan() || theirs.is_nan() || (ours - theirs).abs() > SAME * ours {
             return Err(stranger(format!("it measured another corpus: its floor is {theirs:.3}, not {ours:.3}")));
         }
         let teacher: Vec<SetReport> = sets.sets.iter().filter(|set| is_teacher(set)).cloned().collect();

@@ -23,7 +23,7 @@ mod width;
 
 use super::TrainError;
 use super::batch::{Batch, Context};
-use super::data::{SpectrogramClip, normal};
+use super::data::normal;
 use super::latents::{LatentClip, LatentStatistics};
 use super::trainer::{Objective, Report};
 use crate::audio::{FRAME_VALUES, LINEAR_BINS};
@@ -42,8 +42,8 @@ use notes::Intonation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
 use width::Width;
+pub use width::Widths;
 
 /// Weight of a semitone, and of a squared difference in correlation.
 const TUNE: f64 = 0.5;
@@ -57,42 +57,6 @@ const COLD_START: f64 = 0.5;
 /// Latent frames of context that the decoder is given, and those of the chunk it is not yet warm for.
 const DECODER_CONTEXT: usize = 4;
 const DECODER_WARM_UP: usize = 1;
-/// How wide the data's sounds are, kind by kind: those of one kind alone.
-#[derive(Clone, Debug, Default)]
-pub struct Widths(BTreeMap<usize, Mean>);
-
-/// A mean of numbers that come one by one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    count: f64,
-    sum: f64,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.count += 1.0;
-        self.sum += value;
-    }
-
-    fn get(&self) -> f64 {
-        self.sum / self.count.max(1.0)
-    }
-}
-
-impl Widths {
-    /// Listens to more clips, in windows of so many frames.
-    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize) -> Result<()> {
-        let width = Width::new(&Device::Cpu)?;
-        for clip in clips {
-            let ([(kind, _)], windows @ 1..) = (&clip.label.kinds[..], clip.frames() / window) else { continue };
-            let values = clip.window(0, windows * window).enumerate().map(|(i, x)| denormalise(i, x));
-            let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
-            let mean = self.0.entry(*kind).or_default();
-            width.correlation(&frames)?.to_vec1::<f32>()?.into_iter().for_each(|x| mean.add(f64::from(x)));
-        }
-        Ok(())
-    }
-}
 
 /// Levels (B, moments, LINEAR_BINS) of frames (B, frames, [`FRAME_VALUES`]), the mean of so many frames each.
 fn moments(frames: &Tensor, together: usize) -> Result<Tensor> {
@@ -240,8 +204,8 @@ impl TuningObjective {
         let correlation = self.width.correlation(&frames)?;
         let mut wide = Tensor::zeros((), x.dtype(), &self.device)?;
         for Group { kind, first, count } in &batch.groups {
-            if let Some(should) = self.widths.0.get(kind) {
-                wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - should.get())?.sqr()?)?;
+            if let Some(should) = self.widths.of(*kind) {
+                wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - should)?.sqr()?)?;
             }
         }
         let loss = ((&stay + (&off * TUNE)?)? + (&wide * WIDTH)?)?;

@@ -1,7 +1,10 @@
 //! How wide a sound is: the correlation of its channels as its frames promise it, differentiable.
 
 use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS, STEREO_BANDS, stereo_band_powers};
+use crate::model::frames::denormalise;
+use crate::train::data::SpectrogramClip;
 use candle_core::{Device, Result, Tensor};
+use std::collections::BTreeMap;
 
 /// Power added to each channel, -100 dBFS: silence is mono.
 const SILENCE: f64 = 1e-10;
@@ -41,6 +44,30 @@ impl Width {
         cross / (left * right)?.sqrt()?
     }
 }
+/// How wide the data's sounds are, kind by kind: those of one kind alone.
+#[derive(Clone, Debug, Default)]
+pub struct Widths(BTreeMap<usize, Vec<f32>>);
+
+impl Widths {
+    /// Listens to more clips, in windows of so many frames.
+    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize) -> Result<()> {
+        let width = Width::new(&Device::Cpu)?;
+        for clip in clips {
+            let ([(kind, _)], windows @ 1..) = (&clip.label.kinds[..], clip.frames() / window) else { continue };
+            let values = clip.window(0, windows * window).enumerate().map(|(i, x)| denormalise(i, x));
+            let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
+            self.0.entry(*kind).or_default().extend(width.correlation(&frames)?.to_vec1::<f32>()?);
+        }
+        Ok(())
+    }
+
+    /// The mean correlation of a kind, if any of it was heard.
+    pub fn of(&self, kind: usize) -> Option<f64> {
+        let heard = self.0.get(&kind).filter(|heard| !heard.is_empty())?;
+        Some(heard.iter().map(|&x| f64::from(x)).sum::<f64>() / heard.len() as f64)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
