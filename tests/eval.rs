@@ -10,6 +10,7 @@ use twostep::audio::Stereo;
 use twostep::condition::{Condition, Controls, Prompt};
 use twostep::engine::{ModelRenderer, RenderError, offline};
 use twostep::eval::rank::spearman;
+use twostep::eval::sets::Source;
 use twostep::eval::{Evaluation, Statistics};
 use twostep::model::{Model, ModelSpec};
 
@@ -115,8 +116,22 @@ fn every_part_is_measured_and_goes_into_the_card() {
     assert_eq!((&second.sets, &second.kinds, &second.drift), (&first.sets, &first.kinds, &first.drift));
     assert_eq!((&second.copies, &second.controls), (&first.copies, &first.controls));
 
-    // Without the training folder there is no teacher and no encoder.
-    succeeds(&[&["eval", "--only", "distances,codec"][..], &of, &SMALL].concat());
+    // Without the training folder there is no teacher, but for that of an earlier evaluation; the encoder is the model's own.
+    let earlier = file("earlier.json");
+    std::fs::copy(file("eval.json"), &earlier).unwrap();
+    let some = ["eval", "--only", "distances,codec"];
+    succeeds(&[&some[..], &of, &SMALL, &["--teacher-of", &earlier]].concat());
+    let later = read();
+    let teachers = |evaluation: &Evaluation| {
+        let sets = &evaluation.sets.as_ref().unwrap().sets;
+        sets.iter().filter(|set| matches!(set.source, Source::Teacher(_))).cloned().collect::<Vec<_>>()
+    };
+    assert!(!teachers(&first).is_empty() && teachers(&later) == teachers(&first));
+    assert!(later.sets.unwrap().teacher_of.is_some() && later.copies.unwrap().kinds[0].codec.is_some());
+
+    // Without either there is none.
+    std::fs::remove_file(model.join("encoder.safetensors")).unwrap();
+    succeeds(&[&some[..], &of, &SMALL].concat());
     let alone = read();
     assert!(alone.kinds.is_none() && alone.copies.unwrap().kinds.iter().all(|kind| kind.codec.is_none()));
     assert!(!alone.sets.as_ref().unwrap().real_contexts && alone.sets.unwrap().sets.len() == 4);

@@ -240,8 +240,11 @@ impl Eval {
                     teacher: self.evaluations.clone(),
                 };
                 let classifier = (&*classifier, corpus.as_str());
-                into.sets =
-                    Some(sets::measure(subject, (origin.as_ref(), encoder), classifier, cache, &sizes, progress)?);
+                let sets = sets::measure(subject, (origin.as_ref(), encoder), classifier, cache, &sizes, progress)?;
+                into.sets = Some(match &self.teacher_of {
+                    Some(path) => sets.with_teacher_of(path)?,
+                    None => sets,
+                });
             }
             (section, None) => anyhow::bail!("the section {} needs a classifier", section.name()),
         }
