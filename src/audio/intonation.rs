@@ -16,6 +16,8 @@ const IN_TUNE: f32 = 0.1;
 /// bins apart and hardly stand out; what this moves of noise is noise as before.
 const FAINT: f32 = 2.5;
 const PROMINENCE: f32 = 0.3;
+/// How often one listens and corrects: peaks that others lean on do not go the whole way at once.
+const PASSES: usize = 3;
 /// Bins between two peaks that can be moved apart from each other; of nearer ones the louder decides.
 const APART: f32 = 2.0;
 /// Bins to either side of a peak that move with it as they are, at most; less of the way to the next.
@@ -29,17 +31,28 @@ pub fn intone(frames: &mut [f32], scale: Scale) {
     if count == 0 || frames.iter().any(|x| !x.is_finite()) {
         return;
     }
+    for _ in 0..PASSES {
+        if !correct(frames, scale) {
+            return;
+        }
+    }
+}
+
+/// Listens and corrects, once; whether there was anything to correct.
+fn correct(frames: &mut [f32], scale: Scale) -> bool {
+    let count = frames.len() / FRAME_VALUES;
     let mut mean = [0f32; LINEAR_BINS];
     for frame in frames.chunks_exact(FRAME_VALUES) {
         mean.iter_mut().zip(frame).for_each(|(mean, level)| *mean += level / count as f32);
     }
-    let Some(sources) = sources(&peaks(&mean, FAINT, PROMINENCE), &mean, scale) else { return };
+    let Some(sources) = sources(&peaks(&mean, FAINT, PROMINENCE), &mean, scale) else { return false };
     for frame in frames.chunks_exact_mut(FRAME_VALUES) {
         let levels: [f32; LINEAR_BINS] = std::array::from_fn(|bin| frame[bin]);
         for (level, &source) in frame.iter_mut().zip(&sources) {
             *level = between(&levels, source);
         }
     }
+    true
 }
 
 /// A peak that moves.
