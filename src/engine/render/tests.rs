@@ -150,6 +150,32 @@ fn a_stream_of_any_age_is_restored_to_the_bit() {
 }
 
 #[test]
+fn notes_are_intoned_by_the_scale_they_were_asked_for_with_and_a_restored_stream_knows_it() {
+    let mut renderer = renderer();
+    let in_scale = |renderer: &ModelRenderer, scale: Option<Scale>| {
+        let controls = Controls { scale, ..Controls::default() };
+        renderer.prepare(&Condition { controls, ..condition("rain", 1) }).unwrap()
+    };
+    let (mut kept, mut restored, mut free) = (renderer.open(9), renderer.open(9), renderer.open(9));
+    let mut differed = false;
+    for (i, slice) in [1, 2, 1, 3, 12, 1, 7, 1, 12, 2].into_iter().enumerate() {
+        let prepared = in_scale(&renderer, (i % 3 > 0).then(|| Scale::from_tonic(i as u8)));
+        let plain = in_scale(&renderer, None);
+        restored = renderer.restore(&renderer.save(&restored)).unwrap();
+        let asked = [(&mut kept, &prepared), (&mut restored, &prepared), (&mut free, &plain)];
+        let [kept, restored, free] = asked.map(|(stream, condition)| {
+            // Features without the scale, or the generator would hear it as well.
+            let condition = &PreparedCondition { features: plain.features.clone(), ..condition.clone() };
+            renderer.sample(&mut [Due { stream, condition, hurried: false }]).remove(0).unwrap();
+            renderer.decode(&mut [stream], slice).remove(0).unwrap()
+        });
+        assert!(kept == restored, "a slice of {slice}");
+        differed |= kept != free;
+    }
+    assert!(differed, "the scale was heard");
+}
+
+#[test]
 fn a_beat_goes_on_while_a_tempo_is_asked_for_however_chunks_are_sliced_and_saved() {
     let mut renderer = renderer();
     let mut play = |bpm: Option<f32>, stream: &mut StreamState, slices: &[u64]| {
