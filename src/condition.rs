@@ -32,6 +32,14 @@ impl Scale {
         "B_MAJOR_A_FLAT_MINOR",
     ];
 
+    /// Semitones above its tonic at which a major scale has its notes.
+    pub const STEPS: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
+
+    /// Whether a key of the keyboard, by its MIDI number, belongs to it.
+    pub fn contains(self, key: i32) -> bool {
+        Self::STEPS.contains(&(key - i32::from(self.0)).rem_euclid(12))
+    }
+
     /// The scale whose major tonic has this pitch class (0 = C .. 11 = B).
     pub fn from_tonic(pitch_class: u8) -> Self {
         Self(pitch_class % 12)

@@ -53,13 +53,18 @@ fn three_stages_make_a_model() {
     }
 }
 
+/// A finished model of three steps a stage, in `model`.
+fn finish(work: &Path, model: &Path) {
+    trained(work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
+    trained(work, "teacher", &["--steps", "3"]);
+    trained(work, "student", &["--steps", "3", "--objective", "ms-scd", "--out", model.to_str().unwrap()]);
+}
+
 #[test]
 fn decoder_and_student_go_on_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (work, model, more) = (folder.path().join("work"), folder.path().join("model"), folder.path().join("more"));
-    trained(&work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
-    trained(&work, "teacher", &["--steps", "3"]);
-    trained(&work, "student", &["--steps", "3", "--objective", "ms-scd", "--out", model.to_str().unwrap()]);
+    finish(&work, &model);
     let latents = || -> Vec<_> {
         let files = std::fs::read_dir(work.join("data")).unwrap().map(|file| file.unwrap().file_name());
         files.filter(|name| name.to_string_lossy().starts_with("latents")).collect()
@@ -92,9 +97,7 @@ fn decoder_and_student_go_on_alone() {
 fn a_finished_model_is_tuned() {
     let folder = tempfile::tempdir().unwrap();
     let (work, model, out) = (folder.path().join("work"), folder.path().join("model"), folder.path().join("tuned"));
-    trained(&work, "codec", &[&CODEC[..], &["--steps", "3"]].concat());
-    trained(&work, "teacher", &["--steps", "3"]);
-    trained(&work, "student", &["--steps", "3", "--objective", "ms-scd", "--out", model.to_str().unwrap()]);
+    finish(&work, &model);
     let (from, to) = (model.to_str().unwrap(), out.to_str().unwrap());
     // In two runs, the second of which goes on where the first was out of time.
     let tune = ["--steps", "2", "--from", from, "--out", to];

@@ -27,8 +27,7 @@ const WHOLE: (f32, f32) = (1.2, 0.4);
 ///
 /// Frames in which every note is in tune stay as they are, to the bit. What is not finite stays as well.
 pub fn intone(frames: &mut [f32], scale: Scale) {
-    let count = frames.len() / FRAME_VALUES;
-    if count == 0 || frames.iter().any(|x| !x.is_finite()) {
+    if frames.len() < FRAME_VALUES || frames.iter().any(|x| !x.is_finite()) {
         return;
     }
     for _ in 0..PASSES {
@@ -40,11 +39,7 @@ pub fn intone(frames: &mut [f32], scale: Scale) {
 
 /// Listens and corrects, once; whether there was anything to correct.
 fn correct(frames: &mut [f32], scale: Scale) -> bool {
-    let count = frames.len() / FRAME_VALUES;
-    let mut mean = [0f32; LINEAR_BINS];
-    for frame in frames.chunks_exact(FRAME_VALUES) {
-        mean.iter_mut().zip(frame).for_each(|(mean, level)| *mean += level / count as f32);
-    }
+    let mean = mean(frames);
     let Some(sources) = sources(&peaks(&mean, FAINT, PROMINENCE), &mean, scale) else { return false };
     for frame in frames.chunks_exact_mut(FRAME_VALUES) {
         let levels: [f32; LINEAR_BINS] = std::array::from_fn(|bin| frame[bin]);
@@ -55,8 +50,17 @@ fn correct(frames: &mut [f32], scale: Scale) -> bool {
     true
 }
 
+/// The mean levels of some frames in the linear bins.
+fn mean(frames: &[f32]) -> [f32; LINEAR_BINS] {
+    let count = (frames.len() / FRAME_VALUES) as f32;
+    let mut mean = [0f32; LINEAR_BINS];
+    for frame in frames.chunks_exact(FRAME_VALUES) {
+        mean.iter_mut().zip(frame).for_each(|(mean, level)| *mean += level / count);
+    }
+    mean
+}
+
 /// A peak that moves.
-#[derive(Clone, Copy)]
 struct Peak {
     /// Where it is, and where it goes, in bins.
     from: f32,
@@ -122,39 +126,31 @@ fn between(levels: &[f32; LINEAR_BINS], at: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::super::notes::notes;
-    use super::super::synthetic::{noise, pan, sine, tone};
-    use super::super::{Analyser, HOP, SAMPLE_RATE, Spectrogram, Vocoder, linear_bin_hz};
+    use super::super::synthetic::{key, noise, pan, sine};
+    use super::super::{Analyser, HOP, SAMPLE_RATE, Spectrogram, Vocoder};
     use super::*;
 
     /// Frames that are listened to as one.
     const MOMENT: usize = 8 * FRAME_VALUES;
 
-    fn mean(frames: &[f32]) -> [f32; LINEAR_BINS] {
-        let count = (frames.len() / FRAME_VALUES) as f32;
-        std::array::from_fn(|bin| frames.iter().skip(bin).step_by(FRAME_VALUES).sum::<f32>() / count)
-    }
-
-    /// Keys of one sound of two seconds, played like this, and intoned in C major; and the keys that are then heard.
-    fn intoned(keys: &[f32]) -> (Spectrogram, Spectrogram, Vec<f32>) {
+    /// The keys that are heard when these were played for two seconds and intoned in C major.
+    fn intoned(keys: &[f32]) -> Vec<f32> {
         let n = 2 * SAMPLE_RATE as usize / (8 * HOP) * 8 * HOP;
         let mut sound = vec![0.0; n];
-        for key in keys {
-            let hz = 440.0 * ((key - 69.0) / 12.0).exp2();
-            sound.iter_mut().zip(tone(hz, 0.1, n)).for_each(|(a, b)| *a += b);
+        for &midi in keys {
+            sound.iter_mut().zip(key(midi, 0.1, n)).for_each(|(a, b)| *a += b);
         }
-        let played = Analyser::new().forward(&pan(&sound, 0.3));
-        let mut moved = played.clone();
+        let mut moved = Analyser::new().forward(&pan(&sound, 0.3));
         moved.values.chunks_mut(MOMENT).for_each(|frames| intone(frames, Scale::from_tonic(0)));
         let out = Analyser::new().forward(&Vocoder::new(1).forward(&moved));
         let middle = &out.values[10 * MOMENT..14 * MOMENT];
-        let midi = |note: &Note| 69.0 + 12.0 * (note.at * linear_bin_hz(1) / 440.0).log2();
-        (played, moved, notes(&mean(middle)).iter().map(midi).collect())
+        notes(&mean(middle)).iter().map(Note::midi).collect()
     }
 
     #[test]
     fn wrong_notes_become_right_ones() {
         for (played, right) in [(44.4, 45.0), (55.5, 55.0), (55.6, 55.0), (66.3, 67.0), (78.3, 79.0)] {
-            let heard = intoned(&[played]).2;
+            let heard = intoned(&[played]);
             // Overtones that stayed where they were would be notes of their own.
             assert!(heard.len() == 1 && (heard[0] - right).abs() < 0.25, "{played}: {heard:?} instead of {right}");
         }
@@ -162,7 +158,7 @@ mod tests {
 
     #[test]
     fn notes_of_a_chord_move_apart_from_each_other() {
-        let heard = intoned(&[60.0, 63.4, 67.0]).2;
+        let heard = intoned(&[60.0, 63.4, 67.0]);
         let right = [60.0, 64.0, 67.0];
         assert!(heard.len() == 3 && heard.iter().zip(right).all(|(a, b)| (a - b).abs() < 0.35), "{heard:?}");
     }

@@ -22,17 +22,15 @@ const MISTUNED: (f32, f32) = (0.4, 0.5);
 const WEAKER: f32 = 1.15;
 /// Below this level, in nepers, there is nothing to hear: -60 dBFS.
 const SILENT: f32 = -6.9;
-/// Semitones above its tonic at which a major scale has its notes.
-const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
 
-/// Frequency of a linear bin, in Hz.
-pub fn linear_bin_hz(bin: usize) -> f32 {
-    bin_hz(bin, LONG)
+/// Where a frequency in Hz is among the linear bins.
+fn bin_of(hz: f32) -> f32 {
+    hz / bin_hz(1, LONG)
 }
 
 /// Bins that a partial lies above its bin for every neper by which the levels rise there from bin to bin: the vocoder's
 /// phases advance by it.
-pub const PARTIAL_SLOPE: f32 = LONG as f32 / (std::f32::consts::TAU * GAMMA);
+const PARTIAL_SLOPE: f32 = LONG as f32 / (std::f32::consts::TAU * GAMMA);
 
 /// Where each linear bin's partial is, in bins, by the log magnitudes (..., [`LINEAR_BINS`]): the frequencies at which the
 /// vocoder begins, differentiable.
@@ -63,16 +61,20 @@ impl Note {
         self.level.exp()
     }
 
+    /// Its MIDI number, A4 = 69 = 440 Hz.
+    pub fn midi(&self) -> f32 {
+        69.0 + 12.0 * (self.at * bin_hz(1, LONG) / 440.0).log2()
+    }
+
     /// The nearest pitch of a scale, in bins, and whether the nearest key of the keyboard belongs to the scale.
     pub fn in_scale(&self, scale: Scale) -> (f32, bool) {
-        let midi = 69.0 + 12.0 * (self.at * linear_bin_hz(1) / 440.0).log2();
-        let belongs = |key: i32| MAJOR.contains(&(key - i32::from(scale.tonic())).rem_euclid(12));
+        let midi = self.midi();
         let nearest = midi.round() as i32;
         // No two neighbours in a major scale are further apart than two semitones.
-        let keys = (nearest - 2..=nearest + 2).filter(|&key| belongs(key));
+        let keys = (nearest - 2..=nearest + 2).filter(|&key| scale.contains(key));
         let key = keys.min_by(|a, b| (*a as f32 - midi).abs().total_cmp(&(*b as f32 - midi).abs()));
-        let place = |key: i32| 440.0 * ((key as f32 - 69.0) / 12.0).exp2() / linear_bin_hz(1);
-        (key.map_or(self.at, place), belongs(nearest))
+        let place = |key: i32| bin_of(440.0 * ((key as f32 - 69.0) / 12.0).exp2());
+        (key.map_or(self.at, place), scale.contains(nearest))
     }
 }
 
@@ -85,7 +87,7 @@ pub fn notes(levels: &[f32]) -> Vec<Note> {
 /// bins around by so many.
 pub(super) fn peaks(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     let loudest = levels.iter().skip(1).copied().fold(SILENT, f32::max);
-    let highest = (NOTES_HZ.1 / linear_bin_hz(1)) as usize;
+    let highest = bin_of(NOTES_HZ.1) as usize;
     let mut partials: Vec<Note> = Vec::new();
     for bin in 1..highest.min(LINEAR_BINS - 1).min(levels.len().saturating_sub(1)) {
         let (before, level, behind) = (levels[bin - 1], levels[bin], levels[bin + 1]);
@@ -105,13 +107,13 @@ pub(super) fn peaks(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
             (2.0..=OVERTONES).contains(&multiple) && root.level >= p.level - WEAKER && off < near
         })
     };
-    let lowest = NOTES_HZ.0 / linear_bin_hz(1);
+    let lowest = bin_of(NOTES_HZ.0);
     partials.iter().filter(|p| p.at >= lowest && !is_overtone(p)).copied().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::synthetic::{noise, pan, tone};
+    use super::super::synthetic::{key, noise, pan};
     use super::super::{Analyser, SAMPLE_RATE, Stereo};
     use super::*;
 
@@ -119,15 +121,12 @@ mod tests {
         Analyser::new().forward(sound).frame(40)[..LINEAR_BINS].to_vec()
     }
 
-    fn key(midi: f32) -> Vec<f32> {
-        tone(440.0 * ((midi - 69.0) / 12.0).exp2(), 0.2, SAMPLE_RATE as usize)
-    }
-
     #[test]
     fn a_chord_is_its_keys_without_their_overtones() {
-        let chord: Vec<f32> = key(60.0).iter().zip(key(64.0)).zip(key(67.0)).map(|((a, b), c)| a + b + c).collect();
+        let [c, e, g] = [60.0, 64.0, 67.0].map(|midi| key(midi, 0.2, SAMPLE_RATE as usize));
+        let chord: Vec<f32> = c.iter().zip(e).zip(g).map(|((c, e), g)| c + e + g).collect();
         let found = notes(&moment(&pan(&chord, 0.2)));
-        let midi: Vec<f32> = found.iter().map(|n| 69.0 + 12.0 * (n.at * linear_bin_hz(1) / 440.0).log2()).collect();
+        let midi: Vec<f32> = found.iter().map(Note::midi).collect();
         assert_eq!(midi.len(), 3, "{midi:?}");
         for (found, played) in midi.iter().zip([60.0, 64.0, 67.0]) {
             assert!((found - played).abs() < 0.2, "{found} instead of {played}");
@@ -147,8 +146,7 @@ mod tests {
 
     #[test]
     fn the_nearest_pitch_of_a_scale() {
-        let note =
-            |midi: f32| Note { bin: 0, at: 440.0 * ((midi - 69.0) / 12.0).exp2() / linear_bin_hz(1), level: 0.0 };
+        let note = |midi: f32| Note { bin: 0, at: bin_of(440.0 * ((midi - 69.0) / 12.0).exp2()), level: 0.0 };
         let c_major = Scale::from_tonic(0);
         for (played, nearest, belongs) in
             [(60.0, 60.0, true), (60.7, 60.0, false), (61.2, 62.0, false), (66.4, 67.0, false)]

@@ -29,6 +29,17 @@ pub fn tone(hz: f32, amplitude: f32, samples: usize) -> Vec<f32> {
     out
 }
 
+/// A [`tone`] of peak `amplitude` at a key of the keyboard, by its MIDI number, or between keys.
+pub fn key(midi: f32, amplitude: f32, samples: usize) -> Vec<f32> {
+    tone(440.0 * ((midi - 69.0) / 12.0).exp2(), amplitude, samples)
+}
+
+/// Correlation of the channels.
+pub fn correlation(pcm: &Stereo) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+    dot(&pcm.left, &pcm.right) / (dot(&pcm.left, &pcm.left) * dot(&pcm.right, &pcm.right)).sqrt()
+}
+
 /// Inharmonic decaying partials, struck at sample `at`.
 pub fn bell(hz: f32, amplitude: f32, at: usize, samples: usize) -> Vec<f32> {
     let mut out = vec![0.0; samples];

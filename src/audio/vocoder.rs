@@ -186,7 +186,7 @@ impl Vocoder {
 mod tests {
     use super::super::bands::LINEAR_BINS;
     use super::super::spectrogram::{Analyser, layout, silence};
-    use super::super::synthetic::{bell, crackle, noise, pan, together, tone};
+    use super::super::synthetic::{bell, correlation, crackle, noise, pan, together, tone};
     use super::*;
     use proptest::prelude::*;
 
@@ -214,11 +214,6 @@ mod tests {
 
     fn rms(channel: &[f32]) -> f32 {
         (channel.iter().map(|x| x * x).sum::<f32>() / channel.len() as f32).sqrt()
-    }
-
-    fn correlation(pcm: &Stereo) -> f32 {
-        let cross: f32 = pcm.left.iter().zip(&pcm.right).map(|(l, r)| l * r).sum();
-        cross / pcm.len() as f32 / (rms(&pcm.left) * rms(&pcm.right))
     }
 
     fn sum(parts: &[Vec<f32>]) -> Vec<f32> {

@@ -120,7 +120,10 @@ impl Eval {
         let device = self.model.device.open()?;
         let subject = Subject::open(&self.model.model, &device, self.steps, self.guidance, self.t_mid)?;
         let origin = self.teacher.as_ref().map(|path| Origin::open(path, &subject)).transpose()?;
-        let own_encoder = LatentEncoder::of_model(&self.model.model, &subject)?;
+        let own_encoder = match origin.as_ref().and_then(Origin::encoder) {
+            Some(_) => None,
+            None => LatentEncoder::of_model(&self.model.model, &subject)?,
+        };
         let cache = Cache::new(&self.cache.clone().unwrap_or_else(Cache::default_folder));
         let corpus = held_out::fingerprint(subject.kinds());
         let wanted: Vec<Section> = Section::ALL.into_iter().filter(|section| self.wants(*section)).collect();

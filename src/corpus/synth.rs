@@ -139,9 +139,8 @@ impl Patch {
 
     /// Frequency of a degree of the scale (0 = tonic, 7 = an octave above), tonic within a tritone of MIDI note `centre`.
     pub fn degree(&self, centre: i32, degree: i32) -> f32 {
-        const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
         let tonic = centre - 6 + (self.scale.tonic() as i32 - centre + 6).rem_euclid(12);
-        midi_hz(tonic + 12 * degree.div_euclid(7) + MAJOR[degree.rem_euclid(7) as usize])
+        midi_hz(tonic + 12 * degree.div_euclid(7) + Scale::STEPS[degree.rem_euclid(7) as usize])
     }
 }
 

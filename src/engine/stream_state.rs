@@ -67,9 +67,7 @@ impl StreamState {
         context: usize,
     ) -> Chunk {
         let latent = spectrogram.len() / frames;
-        if let Some(scale) = self.scale {
-            spectrogram.chunks_exact_mut(latent).for_each(|frames| intone(frames, scale));
-        }
+        intone_latents(&mut spectrogram, latent, std::iter::repeat_n(&self.scale, frames));
         let mut pcm = self.hear(&spectrogram, latent);
         pcm.round_off();
         self.columns.extend(columns(&spectrogram));
@@ -124,9 +122,7 @@ impl StreamState {
         mut spectrogram: Vec<f32>,
         latent: usize,
     ) -> Result<(), RenderError> {
-        for (frames, scale) in spectrogram.chunks_exact_mut(latent).zip(&self.scales) {
-            scale.iter().for_each(|&scale| intone(frames, scale));
-        }
+        intone_latents(&mut spectrogram, latent, self.scales.iter());
         let since = latents_renewed_in(latent).min(usize::try_from(self.frame).unwrap_or(usize::MAX));
         let before = spectrogram.len().checked_sub(since * latent);
         let (before, behind) = spectrogram.split_at(before.ok_or_else(|| misfit("too few of its latents are kept"))?);
@@ -137,6 +133,15 @@ impl StreamState {
         let shown = columns(&spectrogram);
         self.columns = shown[shown.len().saturating_sub(waiting)..].iter().copied().collect();
         Ok(())
+    }
+}
+
+/// Moves the notes of latent frames, of `latent` spectrogram values each, into the scale of each.
+fn intone_latents<'a>(spectrogram: &mut [f32], latent: usize, scales: impl Iterator<Item = &'a Option<Scale>>) {
+    for (frames, scale) in spectrogram.chunks_exact_mut(latent).zip(scales) {
+        if let Some(scale) = scale {
+            intone(frames, *scale);
+        }
     }
 }
 

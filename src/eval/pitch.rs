@@ -12,7 +12,6 @@ const HIGHEST_HZ: f64 = 2_500.0;
 const OVERTONES: f64 = 8.0;
 /// How far from the multiple it may be, in cents.
 const MISTUNED: f64 = 35.0;
-const MAJOR: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
 
 /// Share of the notes, weighted by their amplitude, whose pitch class belongs to `scale`; 7/12 = 0.58 by chance. `None`
 /// for a sound without notes.
@@ -21,9 +20,8 @@ pub fn share_in_scale(sound: &Stereo, scale: Scale) -> Option<f64> {
     for frame in partials(sound) {
         for note in notes(&frame) {
             let weight = note.power.sqrt();
-            let degree = (midi(note.hz).round() as i32 - i32::from(scale.tonic())).rem_euclid(12);
             all += weight;
-            inside += if MAJOR.contains(&degree) { weight } else { 0.0 };
+            inside += if scale.contains(midi(note.hz).round() as i32) { weight } else { 0.0 };
         }
     }
     (all > 0.0).then(|| inside / all)

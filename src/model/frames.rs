@@ -9,7 +9,7 @@ const BAND: (f32, f32) = (-8.0, 2.0);
 const STEREO: (f32, f32) = (0.0, 0.5);
 
 /// How many values of a frame are levels; the others are pans and coherences.
-const LEVELS: usize = LINEAR_BINS + PARTS * BANDS;
+pub const LEVELS: usize = LINEAR_BINS + PARTS * BANDS;
 
 /// Whether a value of a frame is a level.
 pub fn is_level(value: usize) -> bool {

@@ -1,6 +1,7 @@
 //! The end of a training: a finished model in a folder of its own.
 
-use super::stages::Stage;
+use super::stages::{Stage, averaged};
+use super::trainer::Summary;
 use super::{StageError, at};
 use crate::model::{DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelSpec, TEXT_FILE, weights};
 use candle_core::{DType, Device, Tensor};
@@ -8,14 +9,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 impl Stage<'_> {
-    /// Writes a finished model, in half precision, with the codec in the folder; of `text` those tensors that are the text
-    /// encoder's.
+    /// Writes a finished model, in half precision, with the codec in the folder, of `text` those tensors that are the text
+    /// encoder's, and the generator whose training ended like this.
     pub(super) fn write_model(
         &self,
         out: &Path,
         spec: &ModelSpec,
         text: HashMap<String, Tensor>,
-        generator: &HashMap<String, Tensor>,
+        summary: &Summary,
     ) -> Result<(), StageError> {
         std::fs::create_dir_all(out).map_err(at(out))?;
         let codec = weights::read(&self.codec_file(), &Device::Cpu)?;
@@ -27,7 +28,8 @@ impl Stage<'_> {
         decoder.extend(part(codec, "latent."));
         weights::write(&out.join(DECODER_FILE), &decoder, DType::F16)?;
         weights::write(&out.join(TEXT_FILE), &part(text, "text."), DType::F16)?;
-        weights::write(&out.join(GENERATOR_FILE), generator, DType::F16)?;
+        let generator = averaged(summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
+        weights::write(&out.join(GENERATOR_FILE), &generator, DType::F16)?;
         spec.write(out)?;
         Ok(())
     }

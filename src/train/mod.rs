@@ -25,6 +25,7 @@ mod options;
 pub mod pace;
 mod prefetch;
 mod recording;
+pub mod roll_out;
 pub mod schedule;
 pub mod stages;
 pub mod start;

@@ -218,8 +218,7 @@ impl Stage<'_> {
         spec.sampler.guidance = spec.sampler.guidance.min(ask.guidance_max);
         self.record(&mut spec, "student", Some(ask.method), &data, &summary);
         let text = weights::read(&self.teacher_file(), &Device::Cpu)?;
-        let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
-        self.write_model(out, &spec, text, &generator)?;
+        self.write_model(out, &spec, text, &summary)?;
         Ok(summary)
     }
 
@@ -383,7 +382,7 @@ pub(super) fn begin_with(
 }
 
 /// Copies of the parameters whose names begin so.
-fn copies(params: &Params, prefix: &str) -> candle_core::Result<HashMap<String, Tensor>> {
+pub(super) fn copies(params: &Params, prefix: &str) -> candle_core::Result<HashMap<String, Tensor>> {
     let part = params.vars().filter(|(name, _)| name.starts_with(prefix));
     part.map(|(name, var)| Ok((name.to_owned(), var.as_detached_tensor().copy()?))).collect()
 }

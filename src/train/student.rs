@@ -11,6 +11,7 @@ use super::TrainError;
 use super::batch::{Batch, Context};
 use super::data::normal;
 use super::latents::LatentClip;
+use super::roll_out::{Sampling, draw_guidance, draw_noises};
 use super::times::{Method, StudentTimes};
 use super::trainer::{Objective, Report};
 use super::weight::LogWeight;
@@ -19,7 +20,6 @@ use crate::nets::generator::{ContextCache, Generator, GeneratorConfig};
 use crate::nets::text::{TextConfig, TextEncoder};
 use crate::ops::Params;
 use crate::scm::distill::{self, Points};
-use crate::scm::sampler::few_step_sample;
 use crate::scm::trigflow::{SD, noised};
 use crate::scm::{Guided, Network};
 use candle_core::{Device, Result, Tensor};
@@ -164,19 +164,15 @@ impl StudentObjective {
         guidance: &Tensor,
         noises: &[Vec<Tensor>],
     ) -> Result<(Tensor, Context)> {
+        let sampling = Sampling { sampler: self.options.method.sampler(), t_mid: self.options.t_mid };
         let (mut x0, mut context) = (chunks.x0.clone(), chunks.context.clone());
         for (i, noises) in noises.iter().enumerate() {
             if i > 0 {
                 context = context.followed_by(&x0)?;
             }
             let noises = noises.iter().map(|noise| noise.to_device(&self.device)).collect::<Result<Vec<_>>>()?;
-            // As in a stream: the context as it is.
-            let share = context.share.zeros_like()?;
-            let cache = self.still.encode_context(&context.latents, &context.present, &share)?;
-            let condition = &chunks.in_metre(features, i)?;
-            let toward =
-                |end| Conditioned { generator: &self.still, condition, guidance: Some(guidance), end, context: &cache };
-            x0 = few_step_sample(self.options.method.sampler(), self.options.t_mid, toward, &noises)?;
+            let condition = chunks.in_metre(features, i)?;
+            x0 = sampling.chunk(&self.still, &context, &condition, guidance, &noises)?;
         }
         Ok((x0, context))
     }
@@ -209,15 +205,13 @@ impl Objective for StudentObjective {
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<StudentBatch, TrainError> {
         let StudentOptions { method, t_mid, batch: size, guidance, roll_out, .. } = self.options;
         let chunks = Batch::draw(&self.clips, self.student.config(), size, rng)?;
-        let scales: Vec<f32> = (0..size).map(|_| rng.random_range(1.0..=guidance) as f32).collect();
+        let guidance = draw_guidance(guidance, size, rng)?;
         let times = StudentTimes::draw(method, t_mid, size, rng)?;
         let shape = chunks.x0.dims().to_vec();
         // Any number of rolled-out chunks, so that contexts of data stay in sight; the chunk to learn from follows.
         let made = if roll_out > 0 { rng.random_range(0..=roll_out) } else { 0 };
         let chain = if made > 0 { made + 1 } else { 0 };
-        let noises = |rng: &mut ChaCha8Rng| (0..ROLL_OUT_STEPS).map(|_| normal(rng, SD, &shape)).collect();
-        let roll_out = (0..chain).map(|_| noises(rng)).collect::<Result<Vec<_>>>()?;
-        let guidance = Tensor::from_vec(scales, (size, 1), &Device::Cpu)?;
+        let roll_out = (0..chain).map(|_| draw_noises(ROLL_OUT_STEPS, &shape, rng)).collect::<Result<Vec<_>>>()?;
         Ok(StudentBatch { z: normal(rng, SD, &shape)?, chunks, guidance, times, roll_out })
     }
 

@@ -23,25 +23,24 @@ mod width;
 
 use super::TrainError;
 use super::batch::{Batch, Context};
-use super::data::normal;
 use super::latents::{LatentClip, LatentStatistics};
+use super::roll_out::{Sampling, draw_guidance, draw_noises};
 use super::trainer::{Objective, Report};
 use crate::audio::{FRAME_VALUES, LINEAR_BINS};
 use crate::condition::Scale;
 use crate::corpus::KINDS;
-use crate::model::Conditioned;
 use crate::model::frames::{denormalise, spread_of};
 use crate::nets::codec::{CodecConfig, Decoder};
 use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::nets::text::{TextConfig, TextEncoder};
 use crate::ops::Params;
-use crate::scm::sampler::{SamplerKind, few_step_sample};
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Result, Tensor};
 use notes::Intonation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 use width::Width;
 pub use width::Widths;
 
@@ -66,13 +65,11 @@ fn moments(frames: &Tensor, together: usize) -> Result<Tensor> {
     levels.reshape((batch, count, together, LINEAR_BINS))?.mean(2)
 }
 
-/// How the student is sampled, and how many samples a step.
+/// How to tune.
 #[derive(Clone, Debug)]
 pub struct TuningOptions {
-    /// Its sampler.
-    pub sampler: SamplerKind,
-    /// Time of its second step, radians.
-    pub t_mid: f64,
+    /// How it is sampled.
+    pub sampling: Sampling,
     /// The largest guidance scale it knows; the smallest is 1.
     pub guidance: f64,
     /// Chunks a step.
@@ -104,7 +101,8 @@ pub struct TuningObjective {
     frames: (Tensor, Tensor),
     per_latent: usize,
     width: Width,
-    widths: Widths,
+    /// The mean correlation of each kind in the data.
+    widths: BTreeMap<usize, f64>,
     clips: Vec<LatentClip>,
     /// Clips of one kind alone, with that kind.
     groups: Vec<(usize, Vec<usize>)>,
@@ -170,7 +168,7 @@ impl TuningObjective {
             ),
             per_latent: networks.codec.frames_per_latent,
             width: Width::new(&device)?,
-            widths,
+            widths: widths.means(),
             clips,
             groups,
             melodic,
@@ -185,14 +183,14 @@ impl TuningObjective {
         let features = chunks.features(&self.text)?;
         let noises = batch.noises.iter().map(|noises| noises.iter().map(|z| z.to_device(&self.device)).collect());
         let noises = noises.collect::<Result<Vec<Vec<Tensor>>>>()?;
-        let mut context = chunks.context.clone();
+        let (mut context, sampling) = (chunks.context.clone(), self.options.sampling);
         let last = noises.len() - 1;
         for (i, noises) in noises[..last].iter().enumerate() {
-            let chunk = self.sample(&self.still, &context, &chunks.in_metre(&features, i)?, &guidance, noises)?;
+            let chunk = sampling.chunk(&self.still, &context, &chunks.in_metre(&features, i)?, &guidance, noises)?;
             context = context.followed_by(&chunk)?;
         }
         let condition = chunks.in_metre(&features, last)?;
-        let sample = |g: &Generator| self.sample(g, &context, &condition, &guidance, &noises[last]);
+        let sample = |g: &Generator| sampling.chunk(g, &context, &condition, &guidance, &noises[last]);
         let (x, before) = (sample(&self.student)?, sample(&self.before)?.detach());
         let stay = ((&x - &before)?.sqr()?.mean_all()? / (SD * SD))?;
 
@@ -204,8 +202,8 @@ impl TuningObjective {
         let correlation = self.width.correlation(&frames)?;
         let mut wide = Tensor::zeros((), x.dtype(), &self.device)?;
         for Group { kind, first, count } in &batch.groups {
-            if let Some(should) = self.widths.of(*kind) {
-                wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - should)?.sqr()?)?;
+            if let Some(should) = self.widths.get(kind) {
+                wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - *should)?.sqr()?)?;
             }
         }
         let loss = ((&stay + (&off * TUNE)?)? + (&wide * WIDTH)?)?;
@@ -218,22 +216,6 @@ impl TuningObjective {
             ("width", (number(&wide)? / batch.groups.len().max(1) as f64).sqrt()),
         ];
         Ok(Report { loss, samples: self.options.batch, metrics })
-    }
-
-    /// Chunks (B, T, C) of a generator.
-    fn sample(
-        &self,
-        generator: &Generator,
-        context: &Context,
-        condition: &Tensor,
-        guidance: &Tensor,
-        noises: &[Tensor],
-    ) -> Result<Tensor> {
-        // As in a stream: the context as it is.
-        let share = context.share.zeros_like()?;
-        let context = generator.encode_context(&context.latents, &context.present, &share)?;
-        let toward = |end| Conditioned { generator, condition, guidance: Some(guidance), end, context: &context };
-        few_step_sample(self.options.sampler, self.options.t_mid, toward, noises)
     }
 
     /// The frames of chunks behind their contexts, not normalised.
@@ -288,12 +270,10 @@ impl Objective for TuningObjective {
         };
         let chain = rng.random_range(0..=ROLL_OUT);
         let shape = chunks.x0.dims().to_vec();
-        let noises = |steps: usize, rng: &mut ChaCha8Rng| (0..steps).map(|_| normal(rng, SD, &shape)).collect();
-        let mut all = (0..chain).map(|_| noises(2, rng)).collect::<Result<Vec<_>>>()?;
-        all.push(noises(steps, rng)?);
-        let guidance: Vec<f32> = (0..size).map(|_| rng.random_range(1.0..=self.options.guidance) as f32).collect();
-        let guidance = Tensor::from_vec(guidance, (size, 1), &Device::Cpu)?;
-        Ok(TuningBatch { chunks, scales, groups, guidance, noises: all })
+        let mut noises = (0..chain).map(|_| draw_noises(2, &shape, rng)).collect::<Result<Vec<_>>>()?;
+        noises.push(draw_noises(steps, &shape, rng)?);
+        let guidance = draw_guidance(self.options.guidance, size, rng)?;
+        Ok(TuningBatch { chunks, scales, groups, guidance, noises })
     }
 
     fn loss(&self, _: u64, batch: TuningBatch) -> std::result::Result<Report, TrainError> {

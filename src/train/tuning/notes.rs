@@ -81,7 +81,7 @@ fn planned(levels: &[f32], scale: Scale) -> Vec<Vec<(f32, f32)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::synthetic::{noise, pan, tone};
+    use crate::audio::synthetic::{key, noise, pan};
     use crate::audio::{Analyser, FRAME_VALUES, SAMPLE_RATE, Stereo};
     use crate::condition::Controls;
     use crate::corpus;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn played(midi: f32) -> Tensor {
-        levels(&pan(&tone(440.0 * ((midi - 69.0) / 12.0).exp2(), 0.2, SAMPLE_RATE as usize), 0.3))
+        levels(&pan(&key(midi, 0.2, SAMPLE_RATE as usize), 0.3))
     }
 
     /// Semitones off C major, and the share in it.

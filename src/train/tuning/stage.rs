@@ -3,7 +3,8 @@
 use super::{Networks, TuningObjective, TuningOptions, Widths};
 use crate::model::{ModelSpec, weights};
 use crate::ops::Params;
-use crate::train::stages::{Stage, averaged, begin_with};
+use crate::train::roll_out::Sampling;
+use crate::train::stages::{Stage, begin_with, copies};
 use crate::train::store::Store;
 use crate::train::trainer::{Objective, Summary};
 use crate::train::{StageError, TrainError};
@@ -32,14 +33,12 @@ impl Stage<'_> {
 
         let mut codec = weights::read_params(&self.codec_file(), self.device)?;
         let statistics = self.statistics(&spec, &mut codec)?;
-        let weights = start.network()?;
-        let mut before = Params::load(weights.clone(), DType::F32, self.device)?;
+        let mut before = Params::load(start.network()?, DType::F32, self.device)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        begin_with(&mut params, weights.into_iter().filter(|(name, _)| name.starts_with("generator.")))?;
+        begin_with(&mut params, copies(&before, "generator.")?)?;
         let networks = Networks { text: &spec.text, codec: &spec.codec, generator: &spec.generator };
         let options = TuningOptions {
-            sampler: spec.sampler.kind,
-            t_mid: spec.sampler.t_mid,
+            sampling: Sampling { sampler: spec.sampler.kind, t_mid: spec.sampler.t_mid },
             guidance: spec.sampler.guidance_max,
             batch: self.batch,
         };
@@ -49,9 +48,7 @@ impl Stage<'_> {
         let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
 
         self.record(&mut spec, objective.name(), None, &data, &summary);
-        let text = before.vars().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
-        let generator = averaged(&summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
-        self.write_model(out, &spec, text, &generator)?;
+        self.write_model(out, &spec, copies(&before, "text.")?, &summary)?;
         Ok(summary)
     }
 }

@@ -1,15 +1,13 @@
 //! How wide a sound is: the correlation of its channels as its frames promise it, differentiable.
 
-use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS, STEREO_BANDS, stereo_band_powers};
-use crate::model::frames::denormalise;
+use crate::audio::{FRAME_VALUES, STEREO_BANDS, stereo_band_powers};
+use crate::model::frames::{LEVELS, denormalise};
 use crate::train::data::SpectrogramClip;
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 
 /// Power added to each channel, -100 dBFS: silence is mono.
 const SILENCE: f64 = 1e-10;
-/// Levels of a frame.
-const LEVELS: usize = LINEAR_BINS + PARTS * BANDS;
 
 /// The correlation of left and right.
 pub struct Width {
@@ -34,7 +32,7 @@ impl Width {
             |first: usize, width: usize| frames.narrow(2, first, width)?.contiguous()?.reshape((batch * count, width));
         let power = (part(0, LEVELS)? * 2.0)?.clamp(-30f32, 3f32)?.exp()?.matmul(&self.powers)?;
         let pan = part(LEVELS, STEREO_BANDS)?.clamp(-1f32, 1f32)?;
-        let coherence = part(LEVELS + STEREO_BANDS, FRAME_VALUES - LEVELS - STEREO_BANDS)?.clamp(0f32, 1f32)?;
+        let coherence = part(LEVELS + STEREO_BANDS, STEREO_BANDS)?.clamp(0f32, 1f32)?;
         let (left, right) = ((&power * pan.affine(-1.0, 1.0)?)?, (&power * pan.affine(1.0, 1.0)?)?);
         // The root of nothing has no derivative.
         let both = (pan.sqr()?.affine(-1.0, 1.0)? + 1e-6)?.sqrt()?;
@@ -44,6 +42,7 @@ impl Width {
         cross / (left * right)?.sqrt()?
     }
 }
+
 /// How wide the data's sounds are, kind by kind: those of one kind alone.
 #[derive(Clone, Debug, Default)]
 pub struct Widths(BTreeMap<usize, Vec<f32>>);
@@ -61,24 +60,20 @@ impl Widths {
         Ok(())
     }
 
-    /// The mean correlation of a kind, if any of it was heard.
-    pub fn of(&self, kind: usize) -> Option<f64> {
-        let heard = self.0.get(&kind).filter(|heard| !heard.is_empty())?;
-        Some(heard.iter().map(|&x| f64::from(x)).sum::<f64>() / heard.len() as f64)
+    /// The mean correlation of every kind that was heard.
+    pub fn means(&self) -> BTreeMap<usize, f64> {
+        let mean = |heard: &Vec<f32>| heard.iter().map(|&x| f64::from(x)).sum::<f64>() / heard.len() as f64;
+        self.0.iter().map(|(&kind, heard)| (kind, mean(heard))).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::synthetic::correlation;
     use crate::audio::{Analyser, Stereo, silence};
     use crate::condition::Controls;
     use crate::corpus;
-
-    fn correlation(pcm: &Stereo) -> f32 {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-        dot(&pcm.left, &pcm.right) / (dot(&pcm.left, &pcm.left) * dot(&pcm.right, &pcm.right)).sqrt()
-    }
 
     #[test]
     fn frames_are_as_wide_as_their_sound() {
