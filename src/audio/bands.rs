@@ -35,6 +35,13 @@ pub(super) fn hann(samples: usize) -> Vec<f32> {
     (0..samples).map(|i| (0.5 - 0.5 * phase(i).cos()) as f32).collect()
 }
 
+/// Bins by which a lone steady partial lies above the bin where it peaks, from the magnitudes there and in the bins to
+/// either side. A Hann window's lobe at a distance `d` is `sinc(d) / (1 - d^2)`, so the three are as
+/// `(1 - d) / (2 + d) : 1 : (1 + d) / (2 - d)`, and this is exact. Silence lies nowhere: NaN.
+pub(super) fn above_peak(before: f32, peak: f32, behind: f32) -> f32 {
+    2.0 * (behind - before) / (before + 2.0 * peak + behind)
+}
+
 /// Position of a frequency among the bands: 0 at the centre of the first, `BANDS - 1` at that of the last.
 pub(super) fn band_position(hz: f32) -> f32 {
     (hz / SPLIT_HZ).ln() / (TOP_HZ / SPLIT_HZ).ln() * (BANDS + 1) as f32 - 1.0

@@ -6,7 +6,7 @@
 //! are, so that is all it needs.
 
 use super::bands::LINEAR_BINS;
-use super::notes::{Note, peaks};
+use super::notes::{Note, notes};
 use super::spectrogram::FRAME_VALUES;
 use crate::condition::Scale;
 
@@ -40,7 +40,7 @@ pub fn intone(frames: &mut [f32], scale: Scale) {
 /// Listens and corrects, once; whether there was anything to correct.
 fn correct(frames: &mut [f32], scale: Scale) -> bool {
     let mean = mean(frames);
-    let Some(sources) = sources(&peaks(&mean, FAINT, PROMINENCE), &mean, scale) else { return false };
+    let Some(sources) = sources(&notes(&mean, FAINT, PROMINENCE), &mean, scale) else { return false };
     for frame in frames.chunks_exact_mut(FRAME_VALUES) {
         let levels: [f32; LINEAR_BINS] = std::array::from_fn(|bin| frame[bin]);
         for (level, &source) in frame.iter_mut().zip(&sources) {
@@ -71,7 +71,7 @@ struct Peak {
 /// Where on the axis each bin takes its level from; `None` if nothing moves.
 fn sources(notes: &[Note], levels: &[f32; LINEAR_BINS], scale: Scale) -> Option<[f32; LINEAR_BINS]> {
     let moved = |note: &Note| {
-        let (target, _) = note.in_scale(scale);
+        let target = note.nearest(scale);
         let semitones = 12.0 * (target / note.at).log2();
         if semitones.abs() > IN_TUNE { target / note.at } else { 1.0 }
     };
@@ -125,7 +125,7 @@ fn between(levels: &[f32; LINEAR_BINS], at: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notes::notes;
+    use super::super::notes::clear_notes;
     use super::super::synthetic::{key, noise, pan, sine};
     use super::super::{Analyser, HOP, SAMPLE_RATE, Spectrogram, Vocoder};
     use super::*;
@@ -144,7 +144,7 @@ mod tests {
         moved.values.chunks_mut(MOMENT).for_each(|frames| intone(frames, Scale::from_tonic(0)));
         let out = Analyser::new().forward(&Vocoder::new(1).forward(&moved));
         let middle = &out.values[10 * MOMENT..14 * MOMENT];
-        notes(&mean(middle)).iter().map(Note::midi).collect()
+        clear_notes(&mean(middle)).iter().map(Note::midi).collect()
     }
 
     #[test]

@@ -24,7 +24,6 @@ pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use intonation::intone;
 pub use limit::round_off;
-pub use notes::{Note, linear_partial_bin, notes};
 pub use resample::Resampler;
 pub use spectrogram::{Analyser, FRAME_VALUES, Spectrogram, silence};
 pub use stereo::{stereo_band_levels, stereo_band_powers};

@@ -1,17 +1,13 @@
 //! Notes in a moment of the spectrogram: partials that stand out of what is around them and are nobody's overtone, and
 //! where in a scale they belong.
 
-use super::bands::{LINEAR_BINS, LONG, bin_hz};
-use super::phase::GAMMA;
+use super::bands::{LINEAR_BINS, LONG, above_peak, bin_hz};
+use super::spectrogram::LINEAR_FLOOR;
 use crate::condition::Scale;
-use candle_core::{Result, Tensor};
 
 /// Lowest and highest note, in Hz: partials below are felt rather than heard, those above are overtones.
 const NOTES_HZ: (f32, f32) = (35.0, 2_500.0);
-/// Nepers below the loudest bin at which partials are overtones, echoes and noise: 15 dB.
-const FAINT: f32 = 1.73;
-/// Nepers by which a partial stands out of the bins around it, and how many these are to either side.
-const PROMINENCE: f32 = 1.0;
+/// The bins that a note stands out of, to either side.
 const AROUND: usize = 6;
 /// A partial lies no further from its bin than this, in bins, or it would be another's.
 const BESIDE: f32 = 0.6;
@@ -28,64 +24,36 @@ fn bin_of(hz: f32) -> f32 {
     hz / bin_hz(1, LONG)
 }
 
-/// Bins that a partial lies above its bin for every neper by which the levels rise there from bin to bin: the vocoder's
-/// phases advance by it.
-const PARTIAL_SLOPE: f32 = LONG as f32 / (std::f32::consts::TAU * GAMMA);
-
-/// Where each linear bin's partial is, in bins, by the log magnitudes (..., [`LINEAR_BINS`]): the frequencies at which the
-/// vocoder begins, differentiable.
-pub fn linear_partial_bin(levels: &Tensor) -> Result<Tensor> {
-    let axis = levels.rank() - 1;
-    let side = |first: usize, count: usize| levels.narrow(axis, first, count);
-    // Levels are symmetric about 0 Hz; beyond the last bin there is none.
-    let (low, high) = (Tensor::cat(&[&side(1, 1)?, &side(0, LINEAR_BINS - 1)?], axis)?, side(1, LINEAR_BINS - 1)?);
-    let high = Tensor::cat(&[&high, &side(LINEAR_BINS - 1, 1)?], axis)?;
-    let bins = Tensor::arange(0f32, LINEAR_BINS as f32, levels.device())?;
-    ((high - low)? * f64::from(0.5 * PARTIAL_SLOPE))?.broadcast_add(&bins)
-}
-
 /// A note of one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Note {
-    /// The linear bin of its peak.
-    pub bin: usize,
-    /// Where the peak is, in bins.
+pub(super) struct Note {
+    /// Where its peak is among the linear bins.
     pub at: f32,
     /// Its level in nepers.
-    pub level: f32,
+    level: f32,
 }
 
 impl Note {
-    /// Its amplitude; a sine at full scale has 1.
-    pub fn amplitude(&self) -> f32 {
-        self.level.exp()
-    }
-
     /// Its MIDI number, A4 = 69 = 440 Hz.
-    pub fn midi(&self) -> f32 {
+    pub(super) fn midi(&self) -> f32 {
         69.0 + 12.0 * (self.at * bin_hz(1, LONG) / 440.0).log2()
     }
 
-    /// The nearest pitch of a scale, in bins, and whether the nearest key of the keyboard belongs to the scale.
-    pub fn in_scale(&self, scale: Scale) -> (f32, bool) {
+    /// The nearest pitch of a scale, in bins.
+    pub(super) fn nearest(&self, scale: Scale) -> f32 {
         let midi = self.midi();
-        let nearest = midi.round() as i32;
+        let around = midi.round() as i32;
         // No two neighbours in a major scale are further apart than two semitones.
-        let keys = (nearest - 2..=nearest + 2).filter(|&key| scale.contains(key));
+        let keys = (around - 2..=around + 2).filter(|&key| scale.contains(key));
         let key = keys.min_by(|a, b| (*a as f32 - midi).abs().total_cmp(&(*b as f32 - midi).abs()));
         let place = |key: i32| bin_of(440.0 * ((key as f32 - 69.0) / 12.0).exp2());
-        (key.map_or(self.at, place), scale.contains(nearest))
+        key.map_or(self.at, place)
     }
 }
 
-/// The notes of a moment, lowest first, from its log magnitudes in the linear bins: what is no noise.
-pub fn notes(levels: &[f32]) -> Vec<Note> {
-    peaks(levels, FAINT, PROMINENCE)
-}
-
-/// The peaks that are nobody's overtone, lowest first, down to so many nepers below the loudest bin and standing out of the
-/// bins around by so many.
-pub(super) fn peaks(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
+/// The notes of a moment, lowest first, from its levels in the linear bins: peaks that are nobody's overtone, down to so many
+/// nepers below the loudest bin and standing out of the bins around by so many.
+pub(super) fn notes(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     let loudest = levels.iter().skip(1).copied().fold(SILENT, f32::max);
     let highest = bin_of(NOTES_HZ.1) as usize;
     let mut partials: Vec<Note> = Vec::new();
@@ -95,8 +63,9 @@ pub(super) fn peaks(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
         let mean = around.iter().sum::<f32>() / around.len() as f32;
         let is_peak = level > before && level >= behind;
         if is_peak && level > SILENT && level >= loudest - faint && level >= mean + prominence {
-            let offset = 0.5 * (behind - before) * PARTIAL_SLOPE;
-            partials.push(Note { bin, at: bin as f32 + offset.clamp(-BESIDE, BESIDE), level });
+            let magnitude = |level: f32| (level.exp() - LINEAR_FLOOR).max(0.0);
+            let above = above_peak(magnitude(before), magnitude(level), magnitude(behind));
+            partials.push(Note { at: bin as f32 + above.clamp(-BESIDE, BESIDE), level });
         }
     }
     let is_overtone = |p: &Note| {
@@ -109,6 +78,12 @@ pub(super) fn peaks(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     };
     let lowest = bin_of(NOTES_HZ.0);
     partials.iter().filter(|p| p.at >= lowest && !is_overtone(p)).copied().collect()
+}
+
+/// Those that everybody would hear: down to 15 dB below the loudest bin, and well above the bins around.
+#[cfg(test)]
+pub(super) fn clear_notes(levels: &[f32]) -> Vec<Note> {
+    notes(levels, 1.73, 1.0)
 }
 
 #[cfg(test)]
@@ -125,7 +100,7 @@ mod tests {
     fn a_chord_is_its_keys_without_their_overtones() {
         let [c, e, g] = [60.0, 64.0, 67.0].map(|midi| key(midi, 0.2, SAMPLE_RATE as usize));
         let chord: Vec<f32> = c.iter().zip(e).zip(g).map(|((c, e), g)| c + e + g).collect();
-        let found = notes(&moment(&pan(&chord, 0.2)));
+        let found = clear_notes(&moment(&pan(&chord, 0.2)));
         let midi: Vec<f32> = found.iter().map(Note::midi).collect();
         assert_eq!(midi.len(), 3, "{midi:?}");
         for (found, played) in midi.iter().zip([60.0, 64.0, 67.0]) {
@@ -135,26 +110,22 @@ mod tests {
 
     #[test]
     fn noise_and_silence_have_none() {
-        assert_eq!(notes(&moment(&Stereo::silence(SAMPLE_RATE as usize))), []);
+        assert_eq!(clear_notes(&moment(&Stereo::silence(SAMPLE_RATE as usize))), []);
         let hiss = pan(&noise(1, 0.1, 2 * SAMPLE_RATE as usize), 0.0);
         let spectrogram = Analyser::new().forward(&hiss);
         let mean: Vec<f32> =
             (0..LINEAR_BINS).map(|k| (40..48).map(|n| spectrogram.frame(n)[k]).sum::<f32>() / 8.0).collect();
-        assert_eq!(notes(&mean), []);
-        assert_eq!(notes(&[]), []);
+        assert_eq!(clear_notes(&mean), []);
+        assert_eq!(clear_notes(&[]), []);
     }
 
     #[test]
     fn the_nearest_pitch_of_a_scale() {
-        let note = |midi: f32| Note { bin: 0, at: bin_of(440.0 * ((midi - 69.0) / 12.0).exp2()), level: 0.0 };
+        let note = |midi: f32| Note { at: bin_of(440.0 * ((midi - 69.0) / 12.0).exp2()), level: 0.0 };
         let c_major = Scale::from_tonic(0);
-        for (played, nearest, belongs) in
-            [(60.0, 60.0, true), (60.7, 60.0, false), (61.2, 62.0, false), (66.4, 67.0, false)]
-        {
-            let (target, found) = note(played).in_scale(c_major);
-            assert!((target / note(nearest).at - 1.0).abs() < 1e-4, "{played}");
-            assert_eq!(found, belongs, "{played}");
+        for (played, nearest) in [(60.0, 60.0), (60.7, 60.0), (61.2, 62.0), (66.4, 67.0)] {
+            assert!((note(played).nearest(c_major) / note(nearest).at - 1.0).abs() < 1e-4, "{played}");
         }
-        assert!(note(61.0).in_scale(Scale::from_tonic(1)).1 && note(66.0).in_scale(Scale::from_tonic(7)).1);
+        assert!((note(61.0).nearest(Scale::from_tonic(1)) / note(61.0).at - 1.0).abs() < 1e-4);
     }
 }

@@ -9,13 +9,16 @@
 //! phi(n, m) - phi(n, m-1) ~ -gamma / (a M) * ds/dn                    (the place of an attack)
 //! ```
 //!
+//! At a peak the first is taken from the window itself ([`above_peak`]): a Hann window is no Gaussian, and what that misses,
+//! up to an eightieth of a bin, is five cents at 100 Hz.
+//!
 //! They are summed by the trapezoidal rule along the loudest path, from the frame before or from a neighbouring bin.
 
 use std::collections::BinaryHeap;
 use std::f32::consts::TAU;
 
 use super::HOP;
-use super::bands::{LINEAR_BINS, LONG};
+use super::bands::{LINEAR_BINS, LONG, above_peak};
 
 /// `gamma / M` of the Hann window.
 pub(super) const GAMMA: f32 = 0.256_45 * LONG as f32;
@@ -134,9 +137,13 @@ fn half_advance(levels: &Bins) -> Bins {
     std::array::from_fn(|m| {
         // Levels are symmetric about 0 Hz; beyond the last bin there is none.
         let (low, high) = (if m == 0 { 1 } else { m - 1 }, (m + 1).min(LINEAR_BINS - 1));
-        let span = if high == m { 1.0 } else { 2.0 };
-        let slope = (levels[high] - levels[low]) / span;
-        0.5 * (HOP as f32 / GAMMA * slope + TAU * (HOP * m % LONG) as f32 / LONG as f32)
+        let above = if levels[m] > levels[low] && levels[m] > levels[high] {
+            above_peak((levels[low] - levels[m]).exp(), 1.0, (levels[high] - levels[m]).exp())
+        } else {
+            let span = if high == m { 1.0 } else { 2.0 };
+            LONG as f32 / (TAU * GAMMA) * (levels[high] - levels[low]) / span
+        };
+        0.5 * TAU / LONG as f32 * ((HOP * m % LONG) as f32 + HOP as f32 * above)
     })
 }
 
@@ -154,8 +161,13 @@ mod tests {
 
     #[test]
     fn a_steady_partial_advances_by_its_own_frequency() {
-        // The main lobe of a Hann window around bin 40.3, in nepers.
-        let at = 40.3f32;
+        for at in [40.01, 40.3, 12.75] {
+            advances_as(at);
+        }
+    }
+
+    fn advances_as(at: f32) {
+        // The main lobe of a Hann window, in nepers.
         let lobe = |m: usize| {
             let d = m as f32 - at;
             let sinc = if d.abs() < 1e-3 { 1.0 } else { (PI * d).sin() / (PI * d) };
@@ -166,10 +178,12 @@ mod tests {
         let mut before = *integrator.step(&levels, &levels, &[0.0; LINEAR_BINS]);
         for _ in 0..4 {
             let phases = *integrator.step(&levels, &levels, &[0.0; LINEAR_BINS]);
-            let step = wrap(phases[40] - before[40] - TAU * at * HOP as f32 / LONG as f32);
-            assert!(step.abs() < 0.1, "{step}");
+            let peak = at.round() as usize;
+            // A thousandth of a bin.
+            let step = wrap(phases[peak] - before[peak] - TAU * at * HOP as f32 / LONG as f32);
+            assert!(step.abs() < 0.001 * TAU * HOP as f32 / LONG as f32, "{step}");
             // Referred to the window's centre, the main lobe of a steady partial has one phase.
-            assert!(wrap(phases[41] - phases[40]).abs() < 0.2);
+            assert!(wrap(phases[peak + 1] - phases[peak]).abs() < 0.2);
             before = phases;
         }
     }

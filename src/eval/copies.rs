@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Version of what the cached copies are measured by.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Attacks and partials a kind must have, over all its sounds, for a figure about them.
 const FEWEST_ATTACKS: usize = 10;
 const FEWEST_PARTIALS: usize = 100;

@@ -17,13 +17,16 @@ const BIN_HZ: f64 = SAMPLE_RATE as f64 / N_FFT as f64;
 const RANGE: (f64, f64) = (50.0, 16_000.0);
 /// Power of a peak relative to the frame's strongest, and to a full-scale sine, at least: -40 dB and -70 dB.
 const FAINT: (f32, f32) = (1e-4, 1e-7);
-/// Power of a peak relative to the median of the bins around it: 20 dB, which noise never reaches.
+/// Power of a peak relative to the median of the bins around it, at least: 20 dB, which noise never reaches. In a copy 12 dB
+/// will do, which the strongest of a hundred bins of noise reaches one time in a thousand: a codec blurs, but a copy has no
+/// partial where it has noise.
 const PROMINENCE: f32 = 100.0;
+const PROMINENCE_OF_COPY: f32 = 16.0;
 /// The bins around a peak, on either side, that tell what it stands out of.
 const AROUND: std::ops::RangeInclusive<usize> = 6..=40;
 /// A partial is looked for in the copy this far away: 50 cents, and not less than one and a half bins.
 const SEARCH: (f64, f64) = (50.0, 1.5);
-/// A copy's partial is there if it has a tenth of the power, at least.
+/// A copy's partial is there if it has a tenth of the power, at least, and stands out.
 const KEPT: f32 = 0.1;
 /// Above it the ear hears envelopes rather than partials, or so a codec may hope.
 const HIGH_HZ: f64 = 4_000.0;
@@ -56,7 +59,9 @@ impl Partials {
         for (ours, theirs) in ours.iter().zip(&theirs) {
             for bin in peaks(ours) {
                 let hz = frequency(ours, bin);
-                let found = strongest_near(theirs, hz).filter(|&at| theirs[at] >= KEPT * ours[bin]);
+                let is_there =
+                    |&at: &usize| theirs[at] >= KEPT * ours[bin] && prominence(theirs, at) >= PROMINENCE_OF_COPY;
+                let found = strongest_near(theirs, hz).filter(is_there);
                 if hz < HIGH_HZ { &mut low } else { &mut high }.add(found.is_some());
                 let partial =
                     |frame: &[f32], bin: usize| Partial { hz: frequency(frame, bin), power: f64::from(frame[bin]) };
@@ -221,13 +226,16 @@ fn is_peak(power: &[f32], bin: usize) -> bool {
 fn peaks(power: &[f32]) -> Vec<usize> {
     let strongest = power[bins()].iter().copied().fold(0.0, f32::max);
     let least = (FAINT.0 * strongest).max(FAINT.1);
-    let stands_out = |&bin: &usize| {
-        let mut around: Vec<f32> =
-            AROUND.flat_map(|d| [bin.checked_sub(d), Some(bin + d)]).filter_map(|at| power.get(at?).copied()).collect();
-        let middle = around.len() / 2;
-        power[bin] >= PROMINENCE * *around.select_nth_unstable_by(middle, f32::total_cmp).1
-    };
-    bins().filter(|&bin| power[bin] >= least && is_peak(power, bin)).filter(stands_out).collect()
+    let is_partial = |&bin: &usize| power[bin] >= least && is_peak(power, bin) && prominence(power, bin) >= PROMINENCE;
+    bins().filter(is_partial).collect()
+}
+
+/// Power of a peak relative to the median of the bins around it.
+fn prominence(power: &[f32], bin: usize) -> f32 {
+    let mut around: Vec<f32> =
+        AROUND.flat_map(|d| [bin.checked_sub(d), Some(bin + d)]).filter_map(|at| power.get(at?).copied()).collect();
+    let middle = around.len() / 2;
+    power[bin] / around.select_nth_unstable_by(middle, f32::total_cmp).1.max(f32::MIN_POSITIVE)
 }
 
 /// Frequency in Hz of the sine that makes the peak at `bin`, from the ratio of its bin to the stronger neighbour: exact
@@ -301,6 +309,16 @@ mod tests {
     fn what_is_lost_is_told_by_register() {
         let found = Partials::of(&chord(0.0, &HZ), &chord(0.0, &HZ[..2])).unwrap();
         assert!((found.kept.unwrap() - 2.0 / 3.0).abs() < 1e-9 && found.kept_above_4k == Some(0.0), "{found:?}");
+    }
+
+    #[test]
+    fn a_copy_has_no_partials_where_it_has_noise() {
+        // As loud as the partials, wherever one looks.
+        let (chord, hiss) = (chord(0.0, &HZ), pan(&noise(2, 0.5, 6 * SECOND), 0.0));
+        let six = Stereo { left: chord.left.repeat(6), right: chord.right.repeat(6) };
+        assert_eq!(Partials::of(&six, &hiss), None);
+        let found = Partials::of(&six, &together(&six, &pan(&noise(3, 0.003, 6 * SECOND), 0.0))).unwrap();
+        assert!(found.kept == Some(1.0) && found.kept_above_4k == Some(1.0) && found.cents < 1.0, "{found:?}");
     }
 
     #[test]
