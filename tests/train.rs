@@ -108,7 +108,7 @@ fn a_finished_model_is_tuned() {
     assert!(same("encoder.safetensors") && same("decoder.safetensors") && same("text.safetensors"));
     assert!(!same("generator.safetensors"));
     let log = std::fs::read_to_string(work.join("tuning/log.csv")).unwrap();
-    assert!(log.contains("semitones") && log.contains("width"), "{log}");
+    assert!(log.contains("heard") && log.contains("width"), "{log}");
     let spec = Model::load(&out, &Device::Cpu).unwrap().spec().clone();
     let last = spec.training.last().unwrap();
     assert_eq!((last.stage.as_str(), last.steps, last.from.as_deref()), ("tuning", 2, Some("default")));

@@ -4,7 +4,7 @@
 use super::data::normal;
 use super::label::Label;
 use super::latents::LatentClip;
-use crate::condition::{BAR, Controls, Scale};
+use crate::condition::{BAR, Controls};
 use crate::model::conditioning::{CONTROL_NUMBERS, control_numbers};
 use crate::model::metre::{Beats, Metre};
 use crate::model::spec::FRAMES_PER_LATENT;
@@ -36,8 +36,6 @@ pub struct Batch {
     pub context: Context,
     /// For every sample one or several weighted texts.
     texts: Vec<Vec<(Words, f32)>>,
-    /// The scales that were asked for.
-    pub scales: Vec<Option<Scale>>,
     /// (B, CONTROL_NUMBERS).
     controls: Tensor,
     /// The metre of every sample that hears one.
@@ -107,7 +105,6 @@ impl Batch {
         let (mut x0, mut latents) = (Vec::new(), Vec::new());
         let (mut present, mut share) = (Vec::new(), Vec::new());
         let (mut texts, mut controls, mut metres) = (Vec::new(), Vec::new(), Vec::new());
-        let mut scales = Vec::new();
         for &clip in chosen {
             let window = |clip, rng: &mut _| draw_window(clip, (before + frames) * channels, channels, rng);
             let (first, sound) = window(clip, rng);
@@ -135,7 +132,6 @@ impl Batch {
             texts.push(draw_texts(&clip.label, rng));
             let (told, heard) = draw_told(&clip.label, first + before, rng);
             controls.extend(control_numbers(&told));
-            scales.push(told.scale);
             metres.push(heard);
         }
         let (whole, side) = ((size, before, channels), (size, before, 1));
@@ -149,7 +145,6 @@ impl Batch {
             x0: Tensor::from_vec(x0, (size, frames, channels), &Device::Cpu)?,
             context,
             texts,
-            scales,
             controls: Tensor::from_vec(controls, (size, CONTROL_NUMBERS), &Device::Cpu)?,
             metres,
             metre_width: config.metre_width,
@@ -168,7 +163,6 @@ impl Batch {
                 noise: noise.to_device(device)?,
             },
             texts: self.texts.clone(),
-            scales: self.scales.clone(),
             controls: self.controls.to_device(device)?,
             metres: self.metres.clone(),
             metre_width: self.metre_width,

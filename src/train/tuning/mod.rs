@@ -2,22 +2,25 @@
 //!
 //! Two evaluations are few enough to differentiate a whole chunk, from the noise to its spectrogram, and with it anything
 //! that can be told from the spectrogram (as Clark et al. 2023, arXiv 2309.17400, do for images, through the last of fifty
-//! steps). What the objective of the distillation hardly sees, a semitone of a low note being a decibel in a few bins,
-//! is all that counts here:
+//! steps). The objective of the distillation hardly sees how wide a sound is: where a generator is unsure of a pan it puts
+//! it in the middle, and a helicopter that should be all around is in front.
 //!
 //! ```text
 //! x   = chunk of the student, in 1, 2 or 4 steps     x' = that of the student as it began, from the same noise and context
-//! L   = |x - x'|^2 / (D sd^2)                        stay what you are
-//!     + TUNE  mean semitones between the notes of x and the nearest of the asked-for scale to those of x'   ([`notes`])
-//!     + WIDTH sum over kinds (mean correlation of the channels - that of the data)^2                        ([`width`])
+//! L   = |x - x'|^2 / (D sd^2) + mean (levels of x - levels of x')^2              stay what you are
+//!     + WIDTH sum over kinds (mean correlation a - r) (mean correlation b - r)   be as wide as the data      ([`width`])
 //! ```
 //!
-//! What is rewarded is found by the shortest way: told only to be in the scale, the student soon plays one note, the one it
-//! never gets wrong. So the notes are those that it would have played.
+//! `r` is the mean correlation of the channels in the data's sounds of a kind, `a` and `b` are halves of the batch's: the
+//! product of two independent errors is, in the mean, the square of the error of the mean. The square itself is more, by the
+//! variance of a batch's mean, and would make all sounds of a kind alike.
+//!
+//! What is rewarded is found by the shortest way, so levels have no part in it: the powers by which bands weigh are taken as
+//! they are, and what can be learned is to move sounds, not to make others of them. (Told to be in the scale, the student
+//! soon plays one note, the one it never gets wrong; [intonation](crate::audio::intone) is the remedy for that.)
 //!
 //! Contexts are the data's or the student's own, from a cold start on, as streams are.
 
-mod notes;
 mod stage;
 mod width;
 
@@ -26,27 +29,27 @@ use super::batch::{Batch, Context};
 use super::latents::{LatentClip, LatentStatistics};
 use super::roll_out::{Sampling, draw_guidance, draw_noises};
 use super::trainer::{Objective, Report};
-use crate::audio::{FRAME_VALUES, LINEAR_BINS};
-use crate::condition::Scale;
+use crate::audio::FRAME_VALUES;
 use crate::corpus::KINDS;
-use crate::model::frames::{denormalise, spread_of};
+use crate::model::frames::{LEVELS, denormalise, spread_of};
 use crate::nets::codec::{CodecConfig, Decoder};
 use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::nets::text::{TextConfig, TextEncoder};
 use crate::ops::Params;
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Result, Tensor};
-use notes::Intonation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use width::Width;
 pub use width::Widths;
+use width::{KindWidth, Width};
 
-/// Weight of a semitone, and of a squared difference in correlation.
-const TUNE: f64 = 0.5;
+/// Weight of a squared difference in correlation.
 const WIDTH: f64 = 3.0;
+/// Kinds a step, as far as the batch has room for [`GROUP`] sounds of each; the rest of it is anything.
+const KINDS_A_STEP: usize = 3;
+const GROUP: usize = 12;
 /// How often chunks are made in 1 and in 4 steps; otherwise in two.
 const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.15), (4, 0.1)];
 /// The most chunks that the student makes itself before the one it learns from.
@@ -56,14 +59,6 @@ const COLD_START: f64 = 0.5;
 /// Latent frames of context that the decoder is given, and those of the chunk it is not yet warm for.
 const DECODER_CONTEXT: usize = 4;
 const DECODER_WARM_UP: usize = 1;
-
-/// Levels (B, moments, LINEAR_BINS) of frames (B, frames, [`FRAME_VALUES`]), the mean of so many frames each.
-fn moments(frames: &Tensor, together: usize) -> Result<Tensor> {
-    let (batch, count, _) = frames.dims3()?;
-    let count = count / together;
-    let levels = frames.narrow(1, 0, count * together)?.narrow(2, 0, LINEAR_BINS)?.contiguous()?;
-    levels.reshape((batch, count, together, LINEAR_BINS))?.mean(2)
-}
 
 /// How to tune.
 #[derive(Clone, Debug)]
@@ -101,13 +96,11 @@ pub struct TuningObjective {
     frames: (Tensor, Tensor),
     per_latent: usize,
     width: Width,
-    /// The mean correlation of each kind in the data.
-    widths: BTreeMap<usize, f64>,
+    /// How wide each kind is in the data.
+    widths: BTreeMap<usize, KindWidth>,
     clips: Vec<LatentClip>,
     /// Clips of one kind alone, with that kind.
     groups: Vec<(usize, Vec<usize>)>,
-    /// Those of the groups that teach the scale.
-    melodic: Vec<usize>,
     options: TuningOptions,
     device: Device,
 }
@@ -115,8 +108,6 @@ pub struct TuningObjective {
 /// A batch with what else its step draws.
 pub struct TuningBatch {
     chunks: Batch,
-    /// The scale of every sample that is to be in one.
-    scales: Vec<Option<Scale>>,
     /// The samples of one kind each.
     groups: Vec<Group>,
     /// Guidance scales, (B, 1).
@@ -125,7 +116,7 @@ pub struct TuningBatch {
     noises: Vec<Vec<Tensor>>,
 }
 
-/// Samples of one kind alone.
+/// Samples of one kind alone, an even number.
 struct Group {
     kind: usize,
     first: usize,
@@ -154,7 +145,6 @@ impl TuningObjective {
             }
         }
         groups.retain(|(_, clips)| !clips.is_empty());
-        let melodic = (0..groups.len()).filter(|&i| KINDS[groups[i].0].obeys.scale).collect();
         Ok(Self {
             student: Generator::new(networks.generator, &mut params.tracked().at("generator"))?,
             still: Generator::new(networks.generator, &mut params.detached().at("generator"))?,
@@ -171,7 +161,6 @@ impl TuningObjective {
             widths: widths.means(),
             clips,
             groups,
-            melodic,
             options,
             device,
         })
@@ -194,31 +183,30 @@ impl TuningObjective {
         let (x, before) = (sample(&self.student)?, sample(&self.before)?.detach());
         let stay = ((&x - &before)?.sqr()?.mean_all()? / (SD * SD))?;
 
-        let (frames, plan) = (self.decode(&x, &context)?, self.decode(&before, &context)?);
-        let levels = |frames: &Tensor| moments(frames, self.per_latent);
-        let intonation = Intonation::of(&levels(&frames)?, &levels(&plan)?, &batch.scales)?;
-        let told = batch.scales.iter().flatten().count().max(1);
-        let off = (intonation.distance.sum_all()? / told as f64)?;
-        let correlation = self.width.correlation(&frames)?;
-        let mut wide = Tensor::zeros((), x.dtype(), &self.device)?;
+        let (frames, were) = (self.decode(&x, &context)?, self.decode(&before, &context)?);
+        let levels = |frames: &Tensor| frames.narrow(2, 0, LEVELS)?.contiguous();
+        let heard = (levels(&frames)? - levels(&were)?)?.sqr()?.mean_all()?;
+        let wide_as = self.width.heard(&self.raw(&frames)?)?;
+        let (mut wide, mut off) = (Tensor::zeros((), x.dtype(), &self.device)?, 0.0);
         for Group { kind, first, count } in &batch.groups {
-            if let Some(should) = self.widths.get(kind) {
-                wide = (wide + (correlation.narrow(0, *first, *count)?.mean(0)? - *should)?.sqr()?)?;
+            if let Some(&should) = self.widths.get(kind) {
+                let half = |first: usize| wide_as.mean((first, count / 2), should)? - should.correlation;
+                let (a, b) = (half(*first)?, half(first + count / 2)?);
+                wide = (wide + (&a * &b)?)?;
+                off += 0.5 * f64::from(((a + b)?).to_scalar::<f32>()?).abs();
             }
         }
-        let loss = ((&stay + (&off * TUNE)?)? + (&wide * WIDTH)?)?;
+        let loss = ((&stay + &heard)? + (&wide * WIDTH)?)?;
         let number = |x: &Tensor| Ok::<f64, candle_core::Error>(f64::from(x.to_scalar::<f32>()?));
-        let in_scale: Vec<f64> = intonation.in_scale.into_iter().filter(|share| share.is_finite()).collect();
         let metrics = vec![
             ("stay", number(&stay)?),
-            ("semitones", number(&off)?),
-            ("in_scale", in_scale.iter().sum::<f64>() / in_scale.len() as f64),
-            ("width", (number(&wide)? / batch.groups.len().max(1) as f64).sqrt()),
+            ("heard", number(&heard)?),
+            ("width", off / batch.groups.len().max(1) as f64),
         ];
         Ok(Report { loss, samples: self.options.batch, metrics })
     }
 
-    /// The frames of chunks behind their contexts, not normalised.
+    /// The normalised frames of chunks behind their contexts.
     fn decode(&self, chunks: &Tensor, context: &Context) -> Result<Tensor> {
         let count = context.latents.dim(1)?;
         let take = DECODER_CONTEXT.min(count);
@@ -227,7 +215,11 @@ impl TuningObjective {
         let raw = standard.broadcast_mul(&self.latents.1)?.broadcast_add(&self.latents.0)?;
         let frames = self.decoder.forward(&raw)?;
         let first = (take + DECODER_WARM_UP) * self.per_latent;
-        let frames = frames.narrow(1, first, frames.dim(1)? - first)?;
+        frames.narrow(1, first, frames.dim(1)? - first)
+    }
+
+    /// Frames as they are before they are normalised.
+    fn raw(&self, frames: &Tensor) -> Result<Tensor> {
         frames.broadcast_mul(&self.frames.1)?.broadcast_add(&self.frames.0)
     }
 }
@@ -241,13 +233,11 @@ impl Objective for TuningObjective {
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<TuningBatch, TrainError> {
         let size = self.options.batch;
-        // Two quarters of any kind, one of a kind that has a scale, the rest anything.
         let mut chosen = Vec::with_capacity(size);
         let mut groups = Vec::new();
-        let any = self.groups.choose_multiple(rng, 2);
-        let melodic = self.melodic.choose(rng).and_then(|&i| self.groups.get(i));
-        let count = (size / 4).max(1);
-        for (kind, clips) in any.chain(melodic).take(size / count) {
+        let count = GROUP.min(size / 2 * 2);
+        let room = size.checked_div(count).unwrap_or(0);
+        for (kind, clips) in self.groups.choose_multiple(rng, KINDS_A_STEP.min(room)) {
             groups.push(Group { kind: *kind, first: chosen.len(), count });
             chosen.extend((0..count).filter_map(|_| clips.choose(rng)));
         }
@@ -258,11 +248,6 @@ impl Objective for TuningObjective {
         let mut chunks = Batch::draw_of(&clips, &self.clips, self.student.config(), rng)?;
         let anew: Vec<bool> = (0..size).map(|_| rng.random_bool(COLD_START)).collect();
         chunks.context = chunks.context.forgotten(&anew)?;
-        // A scale that nothing of the clip obeys, told so that the model learns not to mind, is no scale to be in.
-        let told =
-            |(clip, scale): (&&LatentClip, &Option<Scale>)| scale.filter(|_| clip.label.controls.scale.is_some());
-        let scales = clips.iter().zip(&chunks.scales).map(told).collect();
-
         let steps = match rng.random::<f64>() {
             p if p < OTHER_STEPS[0].1 => OTHER_STEPS[0].0,
             p if p < OTHER_STEPS[0].1 + OTHER_STEPS[1].1 => OTHER_STEPS[1].0,
@@ -273,7 +258,7 @@ impl Objective for TuningObjective {
         let mut noises = (0..chain).map(|_| draw_noises(2, &shape, rng)).collect::<Result<Vec<_>>>()?;
         noises.push(draw_noises(steps, &shape, rng)?);
         let guidance = draw_guidance(self.options.guidance, size, rng)?;
-        Ok(TuningBatch { chunks, scales, groups, guidance, noises })
+        Ok(TuningBatch { chunks, groups, guidance, noises })
     }
 
     fn loss(&self, _: u64, batch: TuningBatch) -> std::result::Result<Report, TrainError> {
