@@ -6,7 +6,7 @@
 //! are, so that is all it needs.
 
 use super::bands::LINEAR_BINS;
-use super::notes::{Note, notes};
+use super::notes::{Note, notes, overtone_near};
 use super::spectrogram::FRAME_VALUES;
 use crate::condition::Scale;
 
@@ -82,7 +82,11 @@ fn sources(notes: &[Note], levels: &[f32; LINEAR_BINS], scale: Scale) -> Option<
     let mut peaks: Vec<Peak> = Vec::new();
     for (note, ratio) in notes.iter().zip(ratios) {
         let overtones = (1..).map(|multiple| multiple as f32 * note.at).take_while(|&at| at < LINEAR_BINS as f32 - 1.0);
-        peaks.extend(overtones.map(|from| Peak { from, to: ratio * from, level: levels[from.round() as usize] }));
+        peaks.extend(overtones.map(|at| {
+            // From where it is: it may have gone further than its note, which then would push it beyond where it belongs.
+            let from = if ratio == 1.0 { at } else { overtone_near(levels, at) };
+            Peak { from, to: ratio * at, level: levels[at.round() as usize] }
+        }));
     }
     // Louder ones first; others too near to them go with them.
     peaks.sort_by(|a, b| b.level.total_cmp(&a.level));
@@ -160,6 +164,7 @@ mod tests {
     fn notes_of_a_chord_move_apart_from_each_other() {
         let heard = intoned(&[60.0, 63.4, 67.0]);
         let right = [60.0, 64.0, 67.0];
+        // Nor do their overtones, which would be notes of their own.
         assert!(heard.len() == 3 && heard.iter().zip(right).all(|(a, b)| (a - b).abs() < 0.35), "{heard:?}");
     }
 

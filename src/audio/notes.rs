@@ -63,21 +63,40 @@ pub(super) fn notes(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
         let mean = around.iter().sum::<f32>() / around.len() as f32;
         let is_peak = level > before && level >= behind;
         if is_peak && level > SILENT && level >= loudest - faint && level >= mean + prominence {
-            let magnitude = |level: f32| (level.exp() - LINEAR_FLOOR).max(0.0);
-            let above = above_peak(magnitude(before), magnitude(level), magnitude(behind));
-            partials.push(Note { at: bin as f32 + above.clamp(-BESIDE, BESIDE), level });
+            partials.push(Note { at: partial_at(levels, bin), level });
         }
     }
     let is_overtone = |p: &Note| {
         partials.iter().any(|root| {
             let multiple = (p.at / root.at).round();
-            let off = (p.at - multiple * root.at).abs();
-            let near = MISTUNED.0.max(p.at * ((MISTUNED.1 / 12.0).exp2() - 1.0));
-            (2.0..=OVERTONES).contains(&multiple) && root.level >= p.level - WEAKER && off < near
+            let near = (p.at - multiple * root.at).abs() < mistuned(p.at);
+            (2.0..=OVERTONES).contains(&multiple) && root.level >= p.level - WEAKER && near
         })
     };
     let lowest = bin_of(NOTES_HZ.0);
     partials.iter().filter(|p| p.at >= lowest && !is_overtone(p)).copied().collect()
+}
+
+/// Bins by which an overtone may lie beside where it should be.
+fn mistuned(at: f32) -> f32 {
+    MISTUNED.0.max(at * ((MISTUNED.1 / 12.0).exp2() - 1.0))
+}
+
+/// Where the partial that peaks at a bin is, in bins; NaN in silence.
+fn partial_at(levels: &[f32], bin: usize) -> f32 {
+    let magnitude = |bin: usize| (levels[bin].exp() - LINEAR_FLOOR).max(0.0);
+    bin as f32 + above_peak(magnitude(bin - 1), magnitude(bin), magnitude(bin + 1)).clamp(-BESIDE, BESIDE)
+}
+
+/// Where the overtone is that should be at `at`, in bins: the nearest peak, or there if none is near.
+pub(super) fn overtone_near(levels: &[f32; LINEAR_BINS], at: f32) -> f32 {
+    let bin = at.round() as usize;
+    (bin.saturating_sub(2).max(1)..(bin + 3).min(LINEAR_BINS - 1))
+        .filter(|&bin| levels[bin] > levels[bin - 1] && levels[bin] >= levels[bin + 1])
+        .map(|bin| partial_at(levels, bin))
+        .filter(|peak| (peak - at).abs() < mistuned(at))
+        .min_by(|a, b| (a - at).abs().total_cmp(&(b - at).abs()))
+        .unwrap_or(at)
 }
 
 /// Those that everybody would hear: down to 15 dB below the loudest bin, and well above the bins around.

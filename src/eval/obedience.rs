@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of what the cached sounds are measured by.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// One sound and all that is heard of it, a value a measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
