@@ -58,11 +58,10 @@ pub(super) fn notes(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     let highest = bin_of(NOTES_HZ.1) as usize;
     let mut partials: Vec<Note> = Vec::new();
     for bin in 1..highest.min(LINEAR_BINS - 1).min(levels.len().saturating_sub(1)) {
-        let (before, level, behind) = (levels[bin - 1], levels[bin], levels[bin + 1]);
+        let level = levels[bin];
         let around = &levels[bin.saturating_sub(AROUND)..(bin + AROUND + 1).min(levels.len())];
         let mean = around.iter().sum::<f32>() / around.len() as f32;
-        let is_peak = level > before && level >= behind;
-        if is_peak && level > SILENT && level >= loudest - faint && level >= mean + prominence {
+        if is_peak(levels, bin) && level > SILENT && level >= loudest - faint && level >= mean + prominence {
             partials.push(Note { at: partial_at(levels, bin), level });
         }
     }
@@ -75,6 +74,11 @@ pub(super) fn notes(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     };
     let lowest = bin_of(NOTES_HZ.0);
     partials.iter().filter(|p| p.at >= lowest && !is_overtone(p)).copied().collect()
+}
+
+/// Whether a bin, not the first nor the last, is above those beside it.
+fn is_peak(levels: &[f32], bin: usize) -> bool {
+    levels[bin] > levels[bin - 1] && levels[bin] >= levels[bin + 1]
 }
 
 /// Bins by which an overtone may lie beside where it should be.
@@ -92,7 +96,7 @@ fn partial_at(levels: &[f32], bin: usize) -> f32 {
 pub(super) fn overtone_near(levels: &[f32; LINEAR_BINS], at: f32) -> f32 {
     let bin = at.round() as usize;
     (bin.saturating_sub(2).max(1)..(bin + 3).min(LINEAR_BINS - 1))
-        .filter(|&bin| levels[bin] > levels[bin - 1] && levels[bin] >= levels[bin + 1])
+        .filter(|&bin| is_peak(levels, bin))
         .map(|bin| partial_at(levels, bin))
         .filter(|peak| (peak - at).abs() < mistuned(at))
         .min_by(|a, b| (a - at).abs().total_cmp(&(b - at).abs()))

@@ -8,10 +8,10 @@
 //! ```text
 //! x   = chunk of the student, in 1, 2 or 4 steps     x' = that of the student as it began, from the same noise and context
 //! L   = |x - x'|^2 / (D sd^2) + mean (levels of x - levels of x')^2              stay what you are
-//!     + WIDTH sum over kinds (mean correlation a - r) (mean correlation b - r)   be as wide as the data      ([`width`])
+//!     + WIDTH sum over kinds (mean width of a - r) . (mean width of b - r)       be as wide as the data      ([`width`])
 //! ```
 //!
-//! `r` is the mean correlation of the channels in the data's sounds of a kind, `a` and `b` are halves of the batch's: the
+//! `r` is the mean width of the data's sounds of a kind, two numbers, `a` and `b` are halves of the batch's: the
 //! product of two independent errors is, in the mean, the square of the error of the mean. The square itself is more, by the
 //! variance of a batch's mean, and would make all sounds of a kind alike.
 //!
@@ -19,7 +19,8 @@
 //! they are, and what can be learned is to move sounds, not to make others of them. (Told to be in the scale, the student
 //! soon plays one note, the one it never gets wrong; [intonation](crate::audio::intone) is the remedy for that.)
 //!
-//! Contexts are the data's or the student's own, from a cold start on, as streams are.
+//! Contexts are the data's or the student's own, from a cold start on, as streams are. A group has one or the other, or what is
+//! too narrow alone would make the continuation of the data too wide.
 
 mod stage;
 mod width;
@@ -45,16 +46,16 @@ use std::collections::BTreeMap;
 pub use width::Widths;
 use width::{KindWidth, Width};
 
-/// Weight of a squared difference in correlation.
-const WIDTH: f64 = 3.0;
+/// Weight of a squared difference in width.
+const WIDTH: f64 = 4.0;
 /// Kinds a step, as far as the batch has room for [`GROUP`] sounds of each; the rest of it is anything.
 const KINDS_A_STEP: usize = 3;
 const GROUP: usize = 12;
 /// How often chunks are made in 1 and in 4 steps; otherwise in two.
 const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.15), (4, 0.1)];
 /// The most chunks that the student makes itself before the one it learns from.
-const ROLL_OUT: usize = 2;
-/// How often it begins without a context.
+const ROLL_OUT: usize = 6;
+/// How often sounds begin without a context; those of a kind that are heard together, all or none of them.
 const COLD_START: f64 = 0.5;
 /// Latent frames of context that the decoder is given, and those of the chunk it is not yet warm for.
 const DECODER_CONTEXT: usize = 4;
@@ -158,7 +159,7 @@ impl TuningObjective {
             ),
             per_latent: networks.codec.frames_per_latent,
             width: Width::new(&device)?,
-            widths: widths.means(),
+            widths: widths.means()?,
             clips,
             groups,
             options,
@@ -189,11 +190,12 @@ impl TuningObjective {
         let wide_as = self.width.heard(&self.raw(&frames)?)?;
         let (mut wide, mut off) = (Tensor::zeros((), x.dtype(), &self.device)?, 0.0);
         for Group { kind, first, count } in &batch.groups {
-            if let Some(&should) = self.widths.get(kind) {
-                let half = |first: usize| wide_as.mean((first, count / 2), should)? - should.correlation;
+            if let Some(should) = self.widths.get(kind) {
+                let widths = Tensor::new(&should.widths, &self.device)?;
+                let half = |first: usize| wide_as.mean((first, count / 2), should.power)? - &widths;
                 let (a, b) = (half(*first)?, half(first + count / 2)?);
-                wide = (wide + (&a * &b)?)?;
-                off += 0.5 * f64::from(((a + b)?).to_scalar::<f32>()?).abs();
+                wide = (wide + (&a * &b)?.sum_all()?)?;
+                off += 0.5 * f64::from((a + b)?.abs()?.mean_all()?.to_scalar::<f32>()?);
             }
         }
         let loss = ((&stay + &heard)? + (&wide * WIDTH)?)?;
@@ -233,20 +235,21 @@ impl Objective for TuningObjective {
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<TuningBatch, TrainError> {
         let size = self.options.batch;
-        let mut chosen = Vec::with_capacity(size);
+        let (mut chosen, mut anew) = (Vec::with_capacity(size), Vec::with_capacity(size));
         let mut groups = Vec::new();
         let count = GROUP.min(size / 2 * 2);
         let room = size.checked_div(count).unwrap_or(0);
         for (kind, clips) in self.groups.choose_multiple(rng, KINDS_A_STEP.min(room)) {
             groups.push(Group { kind: *kind, first: chosen.len(), count });
             chosen.extend((0..count).filter_map(|_| clips.choose(rng)));
+            anew.resize(chosen.len(), rng.random_bool(COLD_START));
         }
         while chosen.len() < size {
             chosen.push(rng.random_range(0..self.clips.len()));
+            anew.push(rng.random_bool(COLD_START));
         }
         let clips: Vec<&LatentClip> = chosen.iter().filter_map(|&i| self.clips.get(i)).collect();
         let mut chunks = Batch::draw_of(&clips, &self.clips, self.student.config(), rng)?;
-        let anew: Vec<bool> = (0..size).map(|_| rng.random_bool(COLD_START)).collect();
         chunks.context = chunks.context.forgotten(&anew)?;
         let steps = match rng.random::<f64>() {
             p if p < OTHER_STEPS[0].1 => OTHER_STEPS[0].0,

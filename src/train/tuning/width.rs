@@ -1,4 +1,13 @@
-//! How wide a sound is: the correlation of its channels as its frames promise it, differentiable.
+//! How wide a sound is, as its frames promise it, differentiable, by two numbers:
+//!
+//! ```text
+//! correlation = cross / sqrt(left right)           how alike the channels are, wherever the sound is
+//! balance     = cross / ((left + right) / 2)       the same where both channels are equally loud, less where the sound is on a side
+//! ```
+//!
+//! of the channels' powers and their cross-power. A cricket on the left has a correlation of 1, and so has the next one on the
+//! right; only both together have less. So the correlation alone would leave everything in the middle, while the balance
+//! alone would spread what should be on a side. Balances of short windows are, in the mean by their power, that of the whole.
 
 use crate::audio::{FRAME_VALUES, STEREO_BANDS, stereo_band_powers};
 use crate::model::frames::{LEVELS, denormalise};
@@ -9,7 +18,7 @@ use std::collections::BTreeMap;
 /// Power added to each channel, -100 dBFS: silence is mono.
 const SILENCE: f64 = 1e-10;
 
-/// The correlation of left and right.
+/// The correlation and the balance of left and right.
 pub struct Width {
     /// (LEVELS, STEREO_BANDS): what power each level adds to each band.
     powers: Tensor,
@@ -39,41 +48,42 @@ impl Width {
         let cross = ((power * both)? * coherence)?;
         let total = |x: Tensor| x.reshape((batch, count * STEREO_BANDS))?.sum(1)? + SILENCE;
         let (left, right, cross) = (total(left)?, total(right)?, total(cross)?);
-        let power = ((&left + &right)? / (2 * count) as f64)?.detach();
-        Ok(Heard { correlation: (cross / (left * right)?.sqrt()?)?, power })
+        let (power, root) = (((&left + &right)? * 0.5)?, (left * right)?.sqrt()?);
+        let widths = Tensor::stack(&[(&cross / root)?, (cross / &power)?], 1)?;
+        Ok(Heard { widths, power: (power / count as f64)?.detach() })
     }
 }
 
 /// How wide some sounds are.
 pub struct Heard {
-    /// The correlation of the channels of each, (B); differentiable in pans and coherences, levels are taken as they are.
-    pub correlation: Tensor,
+    /// Correlation and balance of each, (B, 2); differentiable in pans and coherences, levels are taken as they are.
+    widths: Tensor,
     /// The mean power of a channel, (B).
     power: Tensor,
 }
 
 impl Heard {
-    /// The mean correlation of so many of the sounds from the first on. What is quieter than the kind is in the mean counts less,
-    /// in proportion: between two chirps of a cricket there is air, which nobody listens to.
-    pub fn mean(&self, (first, count): (usize, usize), of: KindWidth) -> Result<Tensor> {
-        let weights = (self.power.narrow(0, first, count)? / of.power)?.clamp(1e-6, 1.0)?;
-        let sum = (self.correlation.narrow(0, first, count)? * &weights)?.sum_all()?;
-        sum / weights.sum_all()?
+    /// The means, (2), over so many of the sounds from the first on. What is quieter than the kind is in the mean counts less, in
+    /// proportion: between two chirps of a cricket there is air, which nobody listens to.
+    pub fn mean(&self, (first, count): (usize, usize), power_of_kind: f64) -> Result<Tensor> {
+        let weights = (self.power.narrow(0, first, count)? / power_of_kind)?.clamp(1e-6, 1.0)?.unsqueeze(1)?;
+        let sum = self.widths.narrow(0, first, count)?.broadcast_mul(&weights)?.sum(0)?;
+        sum.broadcast_div(&weights.sum_all()?)
     }
 }
 
 /// How wide a kind is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct KindWidth {
-    /// The mean correlation of its channels, as [`Heard::mean`] has it.
-    pub correlation: f64,
+    /// The mean correlation and the mean balance, as [`Heard::mean`] has them.
+    pub widths: [f32; 2],
     /// The mean power of a channel.
     pub power: f64,
 }
 
 /// How wide the data's sounds are, kind by kind: those of one kind alone.
-#[derive(Clone, Debug, Default)]
-pub struct Widths(BTreeMap<usize, Vec<(f32, f32)>>);
+#[derive(Default)]
+pub struct Widths(BTreeMap<usize, Vec<Heard>>);
 
 impl Widths {
     /// Listens to more clips, in windows of so many frames.
@@ -83,32 +93,31 @@ impl Widths {
             let ([(kind, _)], windows @ 1..) = (&clip.label.kinds[..], clip.frames() / window) else { continue };
             let values = clip.window(0, windows * window).enumerate().map(|(i, x)| denormalise(i, x));
             let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
-            let heard = width.heard(&frames)?;
-            let (correlations, powers) = (heard.correlation.to_vec1::<f32>()?, heard.power.to_vec1::<f32>()?);
-            self.0.entry(*kind).or_default().extend(correlations.into_iter().zip(powers));
+            self.0.entry(*kind).or_default().push(width.heard(&frames)?);
         }
         Ok(())
     }
 
     /// Those of every kind that was heard.
-    pub fn means(&self) -> BTreeMap<usize, KindWidth> {
-        let mean = |heard: &Vec<(f32, f32)>| {
-            let power = heard.iter().map(|&(_, power)| f64::from(power)).sum::<f64>() / heard.len() as f64;
-            let weigh = |&(correlation, other): &(f32, f32)| {
-                let weight = (f64::from(other) / power).clamp(1e-6, 1.0);
-                (weight * f64::from(correlation), weight)
-            };
-            let (sum, weights) = heard.iter().map(weigh).fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d));
-            KindWidth { correlation: sum / weights, power }
+    pub fn means(&self) -> Result<BTreeMap<usize, KindWidth>> {
+        let mean = |heard: &Vec<Heard>| {
+            let all = |of: fn(&Heard) -> &Tensor| Tensor::cat(&heard.iter().map(of).collect::<Vec<_>>(), 0);
+            let all = Heard { widths: all(|heard| &heard.widths)?, power: all(|heard| &heard.power)? };
+            let power = f64::from(all.power.mean_all()?.to_scalar::<f32>()?);
+            let means = all.mean((0, all.power.dim(0)?), power)?;
+            Ok::<_, candle_core::Error>(KindWidth {
+                widths: [means.get(0)?.to_scalar()?, means.get(1)?.to_scalar()?],
+                power,
+            })
         };
-        self.0.iter().map(|(&kind, heard)| (kind, mean(heard))).collect()
+        self.0.iter().map(|(&kind, heard)| Ok((kind, mean(heard)?))).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::synthetic::correlation;
+    use crate::audio::synthetic::noise;
     use crate::audio::{Analyser, Stereo, silence};
     use crate::condition::Controls;
     use crate::corpus;
@@ -123,10 +132,14 @@ mod tests {
             let spectrograms: Vec<_> = sounds.iter().map(|sound| Analyser::new().forward(sound)).collect();
             let values: Vec<f32> = spectrograms.iter().flat_map(|s| s.values.clone()).collect();
             let frames = Tensor::from_vec(values, (2, spectrograms[0].frames(), FRAME_VALUES), &Device::Cpu).unwrap();
-            let found = width.heard(&frames).unwrap().correlation.to_vec1::<f32>().unwrap();
+            let found = width.heard(&frames).unwrap().widths.to_vec2::<f32>().unwrap();
             for (sound, found) in sounds.iter().zip(found) {
-                let true_one = correlation(sound);
-                assert!((found - true_one).abs() < 0.05, "{name}: {found} instead of {true_one}");
+                let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+                let (left, right) = (product(&sound.left, &sound.left), product(&sound.right, &sound.right));
+                let cross = product(&sound.left, &sound.right);
+                let true_ones = [cross / (left * right).sqrt(), cross / (0.5 * (left + right))];
+                let near = found.iter().zip(true_ones).all(|(a, b)| (a - b).abs() < 0.05);
+                assert!(near, "{name}: {found:?} instead of {true_ones:?}");
             }
         }
     }
@@ -135,9 +148,9 @@ mod tests {
     fn silence_is_mono_and_has_a_derivative() {
         let frames: Vec<f32> = (0..3).flat_map(|_| silence()).collect();
         let var = candle_core::Var::from_vec(frames, (1, 3, FRAME_VALUES), &Device::Cpu).unwrap();
-        let correlation = Width::new(&Device::Cpu).unwrap().heard(var.as_tensor()).unwrap().correlation;
-        assert!(correlation.to_vec1::<f32>().unwrap()[0] > 0.9);
-        let slope = correlation.sum_all().unwrap().backward().unwrap().get(var.as_tensor()).unwrap().clone();
+        let widths = Width::new(&Device::Cpu).unwrap().heard(var.as_tensor()).unwrap().widths;
+        assert!(widths.to_vec2::<f32>().unwrap()[0].iter().all(|&x| x > 0.9));
+        let slope = widths.sum_all().unwrap().backward().unwrap().get(var.as_tensor()).unwrap().clone();
         assert!(slope.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|x| x.is_finite()));
     }
 
@@ -145,20 +158,40 @@ mod tests {
     fn levels_are_taken_as_they_are() {
         let frames: Vec<f32> = (0..3).flat_map(|_| silence()).map(|x| x + 0.3).collect();
         let var = candle_core::Var::from_vec(frames, (1, 3, FRAME_VALUES), &Device::Cpu).unwrap();
-        let correlation = Width::new(&Device::Cpu).unwrap().heard(var.as_tensor()).unwrap().correlation;
-        let slope = correlation.sum_all().unwrap().backward().unwrap().get(var.as_tensor()).unwrap().clone();
+        let widths = Width::new(&Device::Cpu).unwrap().heard(var.as_tensor()).unwrap().widths;
+        let slope = widths.sum_all().unwrap().backward().unwrap().get(var.as_tensor()).unwrap().clone();
         let slope = slope.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(slope[..LEVELS].iter().all(|&x| x == 0.0) && slope[LEVELS..FRAME_VALUES].iter().any(|&x| x != 0.0));
     }
 
     #[test]
-    fn what_is_quiet_counts_less_in_data_and_batches_alike() {
-        let loud_mono_and_quiet_wide = [(1.0, 1.99), (0.0, 0.01)];
-        let of = Widths(BTreeMap::from([(3, loud_mono_and_quiet_wide.to_vec())])).means()[&3];
-        assert!((of.power - 1.0).abs() < 1e-6 && (of.correlation - 1.0 / 1.01).abs() < 1e-4, "{of:?}");
-        let row = |x: [f32; 4]| Tensor::new(&x, &Device::Cpu).unwrap();
-        let heard = Heard { correlation: row([0.5, 1.0, 0.0, 0.2]), power: row([9.0, 1.99, 0.01, 9.0]) };
-        let mean = heard.mean((1, 2), of).unwrap().to_scalar::<f32>().unwrap();
-        assert!((f64::from(mean) - of.correlation).abs() < 1e-5, "{mean}");
+    fn what_is_quiet_counts_less() {
+        let heard = |widths: &[[f32; 2]], powers: &[f32]| Heard {
+            widths: Tensor::from_slice(widths.as_flattened(), (widths.len(), 2), &Device::Cpu).unwrap(),
+            power: Tensor::new(powers, &Device::Cpu).unwrap(),
+        };
+        let loud_mono_and_quiet_wide = heard(&[[1.0, 1.0], [0.0, 0.5]], &[1.99, 0.01]);
+        let of = Widths(BTreeMap::from([(3, vec![loud_mono_and_quiet_wide])])).means().unwrap()[&3].clone();
+        let near = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).abs() < 1e-4 && (a[1] - b[1]).abs() < 1e-4;
+        assert!((of.power - 1.0).abs() < 1e-6 && near(of.widths, [1.0 / 1.01, 1.005 / 1.01]), "{of:?}");
+        let some = heard(&[[0.5, 0.2], [1.0, 1.0], [0.0, 0.5], [0.2, 0.1]], &[9.0, 1.99, 0.01, 9.0]);
+        let mean = some.mean((1, 2), of.power).unwrap().to_vec1::<f32>().unwrap();
+        assert!(near([mean[0], mean[1]], of.widths), "{mean:?}");
+    }
+
+    #[test]
+    fn one_side_and_then_the_other_is_as_wide_as_both() {
+        let (one, two) = (noise(1, 0.1, 48_000), noise(2, 0.1, 48_000));
+        let (quiet, both) = (vec![0.0; one.len()], Stereo { left: one.clone(), right: two.clone() });
+        let (on_left, on_right) = (Stereo { left: one, right: quiet.clone() }, Stereo { left: quiet, right: two });
+        let mut turns = on_left.clone();
+        turns.extend(&on_right);
+        let balance = |sound: &Stereo| {
+            let spectrogram = Analyser::new().forward(sound);
+            let shape = (1, spectrogram.frames(), FRAME_VALUES);
+            let frames = Tensor::from_vec(spectrogram.values, shape, &Device::Cpu).unwrap();
+            Width::new(&Device::Cpu).unwrap().heard(&frames).unwrap().widths.to_vec2::<f32>().unwrap()[0][1]
+        };
+        assert!([both, on_left, on_right, turns].iter().all(|sound| balance(sound).abs() < 0.1));
     }
 }
