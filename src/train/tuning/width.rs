@@ -117,7 +117,7 @@ impl Widths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::synthetic::noise;
+    use crate::audio::synthetic::{correlation, noise};
     use crate::audio::{Analyser, Stereo, silence};
     use crate::condition::Controls;
     use crate::corpus;
@@ -134,10 +134,9 @@ mod tests {
             let frames = Tensor::from_vec(values, (2, spectrograms[0].frames(), FRAME_VALUES), &Device::Cpu).unwrap();
             let found = width.heard(&frames).unwrap().widths.to_vec2::<f32>().unwrap();
             for (sound, found) in sounds.iter().zip(found) {
-                let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-                let (left, right) = (product(&sound.left, &sound.left), product(&sound.right, &sound.right));
-                let cross = product(&sound.left, &sound.right);
-                let true_ones = [cross / (left * right).sqrt(), cross / (0.5 * (left + right))];
+                let [left, right] = [&sound.left, &sound.right].map(|x| x.iter().map(|x| x * x).sum::<f32>());
+                let correlation = correlation(sound);
+                let true_ones = [correlation, correlation * (left * right).sqrt() / (0.5 * (left + right))];
                 let near = found.iter().zip(true_ones).all(|(a, b)| (a - b).abs() < 0.05);
                 assert!(near, "{name}: {found:?} instead of {true_ones:?}");
             }
@@ -172,7 +171,7 @@ mod tests {
         };
         let loud_mono_and_quiet_wide = heard(&[[1.0, 1.0], [0.0, 0.5]], &[1.99, 0.01]);
         let of = Widths(BTreeMap::from([(3, vec![loud_mono_and_quiet_wide])])).means().unwrap()[&3].clone();
-        let near = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).abs() < 1e-4 && (a[1] - b[1]).abs() < 1e-4;
+        let near = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).abs() < 1e-5 && (a[1] - b[1]).abs() < 1e-5;
         assert!((of.power - 1.0).abs() < 1e-6 && near(of.widths, [1.0 / 1.01, 1.005 / 1.01]), "{of:?}");
         let some = heard(&[[0.5, 0.2], [1.0, 1.0], [0.0, 0.5], [0.2, 0.1]], &[9.0, 1.99, 0.01, 9.0]);
         let mean = some.mean((1, 2), of.power).unwrap().to_vec1::<f32>().unwrap();
