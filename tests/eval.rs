@@ -45,7 +45,7 @@ fn tiny(folder: &Path) -> (PathBuf, PathBuf) {
     (work, model)
 }
 
-const SMALL: [&str; 22] = [
+const SMALL: [&str; 26] = [
     "--device",
     "cpu",
     "--chunks",
@@ -53,6 +53,10 @@ const SMALL: [&str; 22] = [
     "--seeds",
     "2",
     "--sounds",
+    "3",
+    "--values",
+    "3",
+    "--copies",
     "3",
     "--seconds",
     "4",

@@ -71,7 +71,7 @@ pub(super) struct BandFrame<'a> {
     pub levels: &'a [f32],
     /// Pan of each stereo band, -1..=1.
     pub pan: &'a [f32],
-    /// Coherence of each stereo band, 0..=1.
+    /// Coherence of each stereo band, -1..=1.
     pub coherence: &'a [f32],
 }
 

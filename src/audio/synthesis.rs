@@ -45,7 +45,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Clamps levels to 12 dB above full scale, pan to -1..=1 and coherence to 0..=1; what is not a number counts as
+    /// Clamps levels to 12 dB above full scale, pan to -1..=1 and coherence to what it may be; what is not a number counts as
     /// silence.
     pub(super) fn new(values: &[f32]) -> Self {
         let within = |value: f32, low: f32, high: f32| value.max(low).min(high);
@@ -59,9 +59,9 @@ impl Frame {
             given,
             bands: std::array::from_fn(|b| within(bands[b], 0.5 * BAND_FLOOR.ln(), CEILING.ln())),
             pan: std::array::from_fn(|b| if pan[b].is_nan() { 0.0 } else { within(pan[b], -1.0, 1.0) }),
-            coherence: std::array::from_fn(
-                |b| if coherence[b].is_nan() { 1.0 } else { within(coherence[b], 0.0, 1.0) },
-            ),
+            coherence: std::array::from_fn(|b| {
+                if coherence[b].is_nan() { 1.0 } else { unbiased(b, within(coherence[b], 0.0, 1.0)) }
+            }),
         }
     }
 
@@ -187,6 +187,19 @@ impl Synthesis {
             value / (((1.0 - late).powi(2) + late * late) * ((1.0 - up).powi(2) + up * up)).sqrt()
         })
     }
+}
+
+/// The coherence that channels are likely to have which read so in a stereo band. What is read is never negative, but what a
+/// few bins of different channels have in common is, half of the time: of the corpus' sounds that read 0 after the codec,
+/// it was -0.22 in the mean in bands of four to seven bins, -0.1 in those of up to fifteen, and nothing in wider ones; what reads
+/// more than 0.27 is as it reads.
+fn unbiased(band: usize, coherence: f32) -> f32 {
+    let bias = match band {
+        0..4 => 0.22,
+        4..8 => 0.1,
+        _ => 0.0,
+    };
+    coherence - bias * (1.0 - coherence / 0.27).max(0.0)
 }
 
 /// How far a phase difference, normally distributed with deviation 1, must be spread for a coherence: the mean of

@@ -266,7 +266,7 @@ mod tests {
         for (pcm, tolerance) in [
             (pan(&one, 0.0), 1e-3),
             (together(&pan(&one, 0.4), &pan(&two, -0.4)), 0.03),
-            (Stereo { left: one, right: two }, 0.1),
+            (Stereo { left: one, right: two }, 0.06),
         ] {
             let out = vocoded(&pcm);
             let (want, got) = (correlation(&pcm), correlation(&out));

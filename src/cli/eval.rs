@@ -46,9 +46,15 @@ pub struct Eval {
     /// Draws of contexts and noise that the distances are averaged over
     #[arg(long, env = "TWOSTEP_SEEDS", default_value_t = 3)]
     seeds: u64,
-    /// Sounds a kind, and values a control and kind
-    #[arg(long, env = "TWOSTEP_SOUNDS", default_value_t = 12)]
+    /// Sounds a kind
+    #[arg(long, env = "TWOSTEP_SOUNDS", default_value_t = 48)]
     sounds: u64,
+    /// Values a control and kind
+    #[arg(long, env = "TWOSTEP_VALUES", default_value_t = 12)]
+    values: u64,
+    /// Sounds a kind through codec and vocoder
+    #[arg(long, env = "TWOSTEP_COPIES", default_value_t = 12)]
+    copies: u64,
     /// Seconds of each of these sounds
     #[arg(long, env = "TWOSTEP_SECONDS", default_value_t = 8.0)]
     seconds: f64,
@@ -172,7 +178,9 @@ impl Eval {
         );
         anyhow::ensure!(self.chunks >= 6, "--chunks {}: must be at least 6", self.chunks);
         anyhow::ensure!(self.seeds >= 1, "--seeds must be at least 1");
-        anyhow::ensure!((1..=1000).contains(&self.sounds), "--sounds {}: must be 1 to 1000", self.sounds);
+        for (option, count) in [("sounds", self.sounds), ("values", self.values), ("copies", self.copies)] {
+            anyhow::ensure!((1..=1000).contains(&count), "--{option} {count}: must be 1 to 1000");
+        }
         anyhow::ensure!((1..=1000).contains(&self.streams), "--streams {}: must be 1 to 1000", self.streams);
         let odd = self.evaluations.iter().find(|&&evaluations| evaluations < 2 || evaluations % 2 == 1);
         if let Some(odd) = odd {
@@ -220,11 +228,11 @@ impl Eval {
         match (section, classifier) {
             (Section::Speed, _) => into.speed = Some(speed::measure(subject, SPEED_BATCH, SPEED_RUNS, progress)?),
             (Section::Codec, _) => {
-                let sizes = CopySizes { sounds: self.sounds, seconds: COPY_SECONDS };
+                let sizes = CopySizes { sounds: self.copies, seconds: COPY_SECONDS };
                 into.copies = Some(copies::measure(subject, encoder, corpus, cache, sizes, progress)?);
             }
             (Section::Controls, _) => {
-                let sizes = ObedienceSizes { sounds: self.sounds, seconds: self.seconds };
+                let sizes = ObedienceSizes { sounds: self.values, seconds: self.seconds };
                 into.controls = Some(obedience::measure(subject, corpus, cache, sizes, progress)?);
             }
             (Section::Kinds, Some(classifier)) => {

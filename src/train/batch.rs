@@ -65,11 +65,9 @@ impl Context {
         clean + self.noise.broadcast_mul(&self.share.sqrt()?)?
     }
 
-    /// The context with nothing there for those samples that begin anew.
-    pub fn forgotten(&self, anew: &[bool]) -> Result<Self> {
-        let kept: Vec<f32> = anew.iter().map(|&anew| if anew { 0.0 } else { 1.0 }).collect();
-        let kept = Tensor::from_vec(kept, (anew.len(), 1, 1), self.present.device())?;
-        Ok(Self { present: self.present.broadcast_mul(&kept)?, ..self.clone() })
+    /// The context with nothing there.
+    pub fn forgotten(&self) -> Result<Self> {
+        Ok(Self { present: self.present.zeros_like()?, ..self.clone() })
     }
 
     /// The context after these latents (B, frames, C), of standard deviation sd, have followed.

@@ -19,8 +19,11 @@
 //! they are, and what can be learned is to move sounds, not to make others of them. (Told to be in the scale, the student
 //! soon plays one note, the one it never gets wrong; [intonation](crate::audio::intone) is the remedy for that.)
 //!
-//! Contexts are the data's or the student's own, from a cold start on, as streams are. A group has one or the other, or what is
-//! too narrow alone would make the continuation of the data too wide.
+//! Contexts are the data's or the student's own, from a cold start on, as streams are. A batch has one or the other, or what is
+//! too narrow alone would make the continuation of the data too wide. A chunk is heard with its context: each may be as wide as
+//! it should while the sound of both is not, when a frog croaks on the left in one and on the right in the other.
+//!
+//! A kind is drawn the oftener the further it is from the data to begin with.
 
 mod stage;
 mod width;
@@ -39,23 +42,27 @@ use crate::nets::text::{TextConfig, TextEncoder};
 use crate::ops::Params;
 use crate::scm::trigflow::SD;
 use candle_core::{Device, Result, Tensor};
-use rand::Rng;
 use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 pub use width::Widths;
-use width::{KindWidth, Width};
+use width::{Heard, KindWidth, Width};
 
 /// Weight of a squared difference in width.
 const WIDTH: f64 = 4.0;
 /// Kinds a step, as far as the batch has room for [`GROUP`] sounds of each; the rest of it is anything.
 const KINDS_A_STEP: usize = 3;
 const GROUP: usize = 12;
+/// How often a kind is drawn that is as wide as the data, in units of the difference that makes another be drawn oftener.
+const SELDOM: f64 = 0.01;
+/// Streams of a kind that tell how wide it is to begin with.
+const LISTENED: usize = 24;
 /// How often chunks are made in 1 and in 4 steps; otherwise in two.
-const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.15), (4, 0.1)];
+const OTHER_STEPS: [(usize, f64); 2] = [(1, 0.25), (4, 0.25)];
 /// The most chunks that the student makes itself before the one it learns from.
 const ROLL_OUT: usize = 6;
-/// How often sounds begin without a context; those of a kind that are heard together, all or none of them.
+/// How often the sounds of a batch begin without a context.
 const COLD_START: f64 = 0.5;
 /// Latent frames of context that the decoder is given, and those of the chunk it is not yet warm for.
 const DECODER_CONTEXT: usize = 4;
@@ -97,13 +104,21 @@ pub struct TuningObjective {
     frames: (Tensor, Tensor),
     per_latent: usize,
     width: Width,
-    /// How wide each kind is in the data.
+    /// How wide each kind is in the data, in windows of a context and a chunk.
     widths: BTreeMap<usize, KindWidth>,
     clips: Vec<LatentClip>,
-    /// Clips of one kind alone, with that kind.
-    groups: Vec<(usize, Vec<usize>)>,
+    kinds: Vec<KindClips>,
     options: TuningOptions,
     device: Device,
+}
+
+/// The clips of one kind alone.
+struct KindClips {
+    kind: usize,
+    /// Their places among all.
+    clips: Vec<usize>,
+    /// How often it is drawn, relative to the others.
+    often: f64,
 }
 
 /// A batch with what else its step draws.
@@ -139,14 +154,15 @@ impl TuningObjective {
             let count = x.len();
             Tensor::from_vec(x, (1, 1, count), &device)
         };
-        let mut groups: Vec<(usize, Vec<usize>)> = (0..KINDS.len()).map(|kind| (kind, vec![])).collect();
+        let mut kinds: Vec<KindClips> =
+            (0..KINDS.len()).map(|kind| KindClips { kind, clips: vec![], often: 1.0 }).collect();
         for (i, clip) in clips.iter().enumerate() {
             if let [(kind, _)] = clip.label.kinds[..] {
-                groups[kind].1.push(i);
+                kinds[kind].clips.push(i);
             }
         }
-        groups.retain(|(_, clips)| !clips.is_empty());
-        Ok(Self {
+        kinds.retain(|kind| !kind.clips.is_empty());
+        let mut objective = Self {
             student: Generator::new(networks.generator, &mut params.tracked().at("generator"))?,
             still: Generator::new(networks.generator, &mut params.detached().at("generator"))?,
             before: Generator::new(networks.generator, &mut student.frozen().at("generator"))?,
@@ -161,10 +177,53 @@ impl TuningObjective {
             width: Width::new(&device)?,
             widths: widths.means()?,
             clips,
-            groups,
+            kinds,
             options,
             device,
-        })
+        };
+        objective.attend()?;
+        Ok(objective)
+    }
+
+    /// Has a kind drawn the oftener the further its streams are from being as wide as the data.
+    fn attend(&mut self) -> Result<()> {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let apart: Vec<f64> = self.kinds.iter().map(|kind| self.apart(kind, &mut rng)).collect::<Result<_>>()?;
+        for (kind, apart) in self.kinds.iter_mut().zip(apart) {
+            kind.often = SELDOM + apart;
+        }
+        Ok(())
+    }
+
+    /// How far the streams of a kind, by the student as it began, are from being as wide as the data.
+    fn apart(&self, KindClips { kind, clips, .. }: &KindClips, rng: &mut ChaCha8Rng) -> Result<f64> {
+        let Some(should) = self.widths.get(kind) else { return Ok(0.0) };
+        let clips: Vec<&LatentClip> = clips.choose_multiple(rng, LISTENED).map(|&i| &self.clips[i]).collect();
+        let chunks = Batch::draw_of(&clips, &self.clips, self.before.config(), rng)?.to_device(&self.device)?;
+        let features = chunks.features(&self.text)?;
+        let guidance = draw_guidance(self.options.guidance, clips.len(), rng)?.to_device(&self.device)?;
+        let mut context = chunks.context.forgotten()?;
+        let mut off = [0.0; 2];
+        for i in 0..=ROLL_OUT {
+            let noises = draw_noises(2, chunks.x0.dims(), rng)?;
+            let noises = noises.iter().map(|z| z.to_device(&self.device)).collect::<Result<Vec<_>>>()?;
+            let condition = chunks.in_metre(&features, i)?;
+            let chunk = self.options.sampling.chunk(&self.before, &context, &condition, &guidance, &noises)?;
+            if i >= self.chunks_of_context() {
+                let heard = self.heard(&self.decode(&chunk, &context)?, &context)?;
+                let mean = heard.mean((0, clips.len()), should.power)?.to_vec1::<f32>()?;
+                off = [0, 1].map(|i| off[i] + f64::from(mean[i] - should.widths[i]));
+            }
+            context = context.followed_by(&chunk)?;
+        }
+        let times = ROLL_OUT + 1 - self.chunks_of_context().min(ROLL_OUT);
+        Ok((off[0].abs() + off[1].abs()) / (2 * times) as f64)
+    }
+
+    /// Chunks of a whole context.
+    fn chunks_of_context(&self) -> usize {
+        let config = self.before.config();
+        config.context_frames.div_ceil(config.chunk_frames)
     }
 
     fn evaluate(&self, batch: &TuningBatch) -> Result<Report> {
@@ -187,7 +246,7 @@ impl TuningObjective {
         let (frames, were) = (self.decode(&x, &context)?, self.decode(&before, &context)?);
         let levels = |frames: &Tensor| frames.narrow(2, 0, LEVELS)?.contiguous();
         let heard = (levels(&frames)? - levels(&were)?)?.sqr()?.mean_all()?;
-        let wide_as = self.width.heard(&self.raw(&frames)?)?;
+        let wide_as = self.heard(&frames, &context)?;
         let (mut wide, mut off) = (Tensor::zeros((), x.dtype(), &self.device)?, 0.0);
         for Group { kind, first, count } in &batch.groups {
             if let Some(should) = self.widths.get(kind) {
@@ -213,11 +272,26 @@ impl TuningObjective {
         let count = context.latents.dim(1)?;
         let take = DECODER_CONTEXT.min(count);
         let past = context.latents.broadcast_mul(&context.present)?.narrow(1, count - take, take)?;
-        let standard = Tensor::cat(&[&past, &(chunks / SD)?], 1)?;
-        let raw = standard.broadcast_mul(&self.latents.1)?.broadcast_add(&self.latents.0)?;
+        self.decode_warm(&Tensor::cat(&[&past, &(chunks / SD)?], 1)?, take + DECODER_WARM_UP)
+    }
+
+    /// The normalised frames of latents in units of sd, from the `first` of them on.
+    fn decode_warm(&self, latents: &Tensor, first: usize) -> Result<Tensor> {
+        let raw = latents.broadcast_mul(&self.latents.1)?.broadcast_add(&self.latents.0)?;
         let frames = self.decoder.forward(&raw)?;
-        let first = (take + DECODER_WARM_UP) * self.per_latent;
+        let first = first * self.per_latent;
         frames.narrow(1, first, frames.dim(1)? - first)
+    }
+
+    /// How wide the sounds of these contexts are, with the frames that follow.
+    fn heard(&self, frames: &Tensor, context: &Context) -> Result<Heard> {
+        let past = self.decode_warm(&context.latents.broadcast_mul(&context.present)?, DECODER_WARM_UP)?;
+        let (batch, count, _) = past.dims3()?;
+        let there = context.present.narrow(1, DECODER_WARM_UP, count / self.per_latent)?;
+        let there = there.broadcast_as((batch, count / self.per_latent, self.per_latent))?.reshape((batch, count))?;
+        let past = self.width.powers(&self.raw(&past)?, &there)?;
+        let there = Tensor::ones((batch, frames.dim(1)?), frames.dtype(), frames.device())?;
+        self.width.powers(&self.raw(frames)?, &there)?.behind(&past)?.heard(count + frames.dim(1)?)
     }
 
     /// Frames as they are before they are normalised.
@@ -235,28 +309,30 @@ impl Objective for TuningObjective {
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<TuningBatch, TrainError> {
         let size = self.options.batch;
-        let (mut chosen, mut anew) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        let mut chosen = Vec::with_capacity(size);
         let mut groups = Vec::new();
         let count = GROUP.min(size / 2 * 2);
         let room = size.checked_div(count).unwrap_or(0);
-        for (kind, clips) in self.groups.choose_multiple(rng, KINDS_A_STEP.min(room)) {
+        let of_this_step = self.kinds.choose_multiple_weighted(rng, KINDS_A_STEP.min(room), |kind| kind.often);
+        for KindClips { kind, clips, .. } in of_this_step.into_iter().flatten() {
             groups.push(Group { kind: *kind, first: chosen.len(), count });
             chosen.extend((0..count).filter_map(|_| clips.choose(rng)));
-            anew.resize(chosen.len(), rng.random_bool(COLD_START));
         }
         while chosen.len() < size {
             chosen.push(rng.random_range(0..self.clips.len()));
-            anew.push(rng.random_bool(COLD_START));
         }
         let clips: Vec<&LatentClip> = chosen.iter().filter_map(|&i| self.clips.get(i)).collect();
         let mut chunks = Batch::draw_of(&clips, &self.clips, self.student.config(), rng)?;
-        chunks.context = chunks.context.forgotten(&anew)?;
+        let anew = rng.random_bool(COLD_START);
+        if anew {
+            chunks.context = chunks.context.forgotten()?;
+        }
         let steps = match rng.random::<f64>() {
             p if p < OTHER_STEPS[0].1 => OTHER_STEPS[0].0,
             p if p < OTHER_STEPS[0].1 + OTHER_STEPS[1].1 => OTHER_STEPS[1].0,
             _ => 2,
         };
-        let chain = rng.random_range(0..=ROLL_OUT);
+        let chain = rng.random_range(if anew { self.chunks_of_context().min(ROLL_OUT) } else { 0 }..=ROLL_OUT);
         let shape = chunks.x0.dims().to_vec();
         let mut noises = (0..chain).map(|_| draw_noises(2, &shape, rng)).collect::<Result<Vec<_>>>()?;
         noises.push(draw_noises(steps, &shape, rng)?);

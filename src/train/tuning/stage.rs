@@ -1,7 +1,8 @@
 //! The stage that tunes a finished model.
 
-use super::{Networks, TuningObjective, TuningOptions, Widths};
+use super::{DECODER_WARM_UP, Networks, TuningObjective, TuningOptions, Widths};
 use crate::model::{ModelSpec, weights};
+use crate::nets::generator::GeneratorConfig;
 use crate::ops::Params;
 use crate::train::roll_out::Sampling;
 use crate::train::stages::{Stage, begin_with, copies};
@@ -27,9 +28,11 @@ impl Stage<'_> {
         let data = self.data(clips)?;
         let latents = self.latents(&spec, &data)?;
         let mut widths = Widths::default();
-        let window = (spec.generator.chunk_frames - super::DECODER_WARM_UP) * spec.codec.frames_per_latent;
+        let GeneratorConfig { context_frames, chunk_frames, .. } = spec.generator;
+        let window = (context_frames + chunk_frames - 2 * DECODER_WARM_UP) * spec.codec.frames_per_latent;
+        let apart = chunk_frames * spec.codec.frames_per_latent;
         Store::new(&data, self.work, self.options.progress)?
-            .each_shard(|clips| Ok::<(), StageError>(widths.add(&clips, window)?))?;
+            .each_shard(|clips| Ok::<(), StageError>(widths.add(&clips, window, apart)?))?;
 
         let mut codec = weights::read_params(&self.codec_file(), self.device)?;
         let statistics = self.statistics(&spec, &mut codec)?;

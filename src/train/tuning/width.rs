@@ -7,7 +7,8 @@
 //!
 //! of the channels' powers and their cross-power. A cricket on the left has a correlation of 1, and so has the next one on the
 //! right; only both together have less. So the correlation alone would leave everything in the middle, while the balance
-//! alone would spread what should be on a side. Balances of short windows are, in the mean by their power, that of the whole.
+//! alone would spread what should be on a side. Balances of short windows are, in the mean by their power, that of the whole;
+//! correlations are not, and are heard in windows as long as the student remembers.
 
 use crate::audio::{FRAME_VALUES, STEREO_BANDS, stereo_band_powers};
 use crate::model::frames::{LEVELS, denormalise};
@@ -37,20 +38,55 @@ impl Width {
     /// Of sounds (B, frames, [`FRAME_VALUES`]), not normalised.
     pub fn heard(&self, frames: &Tensor) -> Result<Heard> {
         let (batch, count, _) = frames.dims3()?;
+        let there = Tensor::ones((batch, count), frames.dtype(), frames.device())?;
+        self.powers(frames, &there)?.heard(count)
+    }
+
+    /// The powers of such sounds, over those frames that are there (B, frames): 1, or 0.
+    pub fn powers(&self, frames: &Tensor, there: &Tensor) -> Result<Powers> {
+        let (batch, count, _) = frames.dims3()?;
         let part =
             |first: usize, width: usize| frames.narrow(2, first, width)?.contiguous()?.reshape((batch * count, width));
         let power = (part(0, LEVELS)?.detach() * 2.0)?.clamp(-30f32, 3f32)?.exp()?.matmul(&self.powers)?;
+        let power = power.broadcast_mul(&there.reshape((batch * count, 1))?)?;
         let pan = part(LEVELS, STEREO_BANDS)?.clamp(-1f32, 1f32)?;
         let coherence = part(LEVELS + STEREO_BANDS, STEREO_BANDS)?.clamp(0f32, 1f32)?;
         let (left, right) = ((&power * pan.affine(-1.0, 1.0)?)?, (&power * pan.affine(1.0, 1.0)?)?);
         // The root of nothing has no derivative.
         let both = (pan.sqr()?.affine(-1.0, 1.0)? + 1e-6)?.sqrt()?;
         let cross = ((power * both)? * coherence)?;
-        let total = |x: Tensor| x.reshape((batch, count * STEREO_BANDS))?.sum(1)? + SILENCE;
-        let (left, right, cross) = (total(left)?, total(right)?, total(cross)?);
+        let total = |x: Tensor| x.reshape((batch, count * STEREO_BANDS))?.sum(1);
+        Ok(Powers { left: total(left)?, right: total(right)?, cross: total(cross)?, frames: there.sum(1)? })
+    }
+}
+
+/// Powers of the channels of some sounds and their cross-power, summed over frames, and how many frames these were; (B) each.
+pub struct Powers {
+    left: Tensor,
+    right: Tensor,
+    cross: Tensor,
+    frames: Tensor,
+}
+
+impl Powers {
+    /// Those of the sounds with what was before them.
+    pub fn behind(&self, before: &Self) -> Result<Self> {
+        Ok(Self {
+            left: (&self.left + &before.left)?,
+            right: (&self.right + &before.right)?,
+            cross: (&self.cross + &before.cross)?,
+            frames: (&self.frames + &before.frames)?,
+        })
+    }
+
+    /// How wide sounds with these powers are. Those that are shorter than `window` frames do not count.
+    pub fn heard(&self, window: usize) -> Result<Heard> {
+        let [left, right, cross] = [&self.left, &self.right, &self.cross].map(|x| x + SILENCE);
+        let (left, right, cross) = (left?, right?, cross?);
         let (power, root) = (((&left + &right)? * 0.5)?, (left * right)?.sqrt()?);
         let widths = Tensor::stack(&[(&cross / root)?, (cross / &power)?], 1)?;
-        Ok(Heard { widths, power: (power / count as f64)?.detach() })
+        let whole = self.frames.ge(window as f64)?.to_dtype(power.dtype())?;
+        Ok(Heard { widths, power: ((power * whole)? / window as f64)?.detach() })
     }
 }
 
@@ -86,14 +122,16 @@ pub struct KindWidth {
 pub struct Widths(BTreeMap<usize, Vec<Heard>>);
 
 impl Widths {
-    /// Listens to more clips, in windows of so many frames.
-    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize) -> Result<()> {
+    /// Listens to more clips, in windows of so many frames that begin so many frames apart.
+    pub fn add(&mut self, clips: &[SpectrogramClip], window: usize, apart: usize) -> Result<()> {
         let width = Width::new(&Device::Cpu)?;
         for clip in clips {
-            let ([(kind, _)], windows @ 1..) = (&clip.label.kinds[..], clip.frames() / window) else { continue };
-            let values = clip.window(0, windows * window).enumerate().map(|(i, x)| denormalise(i, x));
-            let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((windows, window, FRAME_VALUES))?;
-            self.0.entry(*kind).or_default().push(width.heard(&frames)?);
+            let [(kind, _)] = clip.label.kinds[..] else { continue };
+            for first in (0..=clip.frames()).step_by(apart).take_while(|first| first + window <= clip.frames()) {
+                let values = clip.window(first, window).enumerate().map(|(i, x)| denormalise(i, x));
+                let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((1, window, FRAME_VALUES))?;
+                self.0.entry(kind).or_default().push(width.heard(&frames)?);
+            }
         }
         Ok(())
     }
@@ -141,6 +179,32 @@ mod tests {
                 assert!(near, "{name}: {found:?} instead of {true_ones:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_sound_is_heard_with_what_was_before_it() {
+        let (one, quiet) = (noise(1, 0.1, 48_000), vec![0.0; 48_000]);
+        let mut turns = Stereo { left: one.clone(), right: quiet.clone() };
+        turns.extend(&Stereo { left: quiet, right: one });
+        let spectrogram = Analyser::new().forward(&turns);
+        let count = spectrogram.frames();
+        let all = Tensor::from_vec(spectrogram.values, (1, count, FRAME_VALUES), &Device::Cpu).unwrap();
+        let width = Width::new(&Device::Cpu).unwrap();
+        let there = |there: f32, count: usize| Tensor::full(there, (1, count), &Device::Cpu).unwrap();
+        let half = count / 2;
+        let powers = |first: usize, there: &Tensor| {
+            width.powers(&all.narrow(1, first, there.dim(1).unwrap()).unwrap(), there).unwrap()
+        };
+        let (before, behind) = (powers(0, &there(1.0, half)), powers(half, &there(1.0, count - half)));
+        let heard = behind.behind(&before).unwrap().heard(count).unwrap();
+        let whole = width.heard(&all).unwrap();
+        let values = |heard: &Heard| Tensor::cat(&[&heard.widths.flatten_all()?, &heard.power], 0)?.to_vec1::<f32>();
+        let (heard, whole) = (values(&heard).unwrap(), values(&whole).unwrap());
+        assert!(heard.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5), "{heard:?} instead of {whole:?}");
+        let forgotten = behind.behind(&powers(0, &there(0.0, half))).unwrap();
+        assert_eq!(values(&forgotten.heard(count).unwrap()).unwrap()[2], 0.0, "it is too short to count");
+        let alone = values(&forgotten.heard(count - half).unwrap()).unwrap();
+        assert!(alone[2] > 0.0 && alone[0] != heard[0], "{alone:?}");
     }
 
     #[test]
