@@ -52,12 +52,12 @@ pub struct Eval {
     /// Values a control and kind
     #[arg(long, env = "TWOSTEP_VALUES", default_value_t = 12)]
     values: u64,
-    /// Sounds a kind through codec and vocoder
-    #[arg(long, env = "TWOSTEP_COPIES", default_value_t = 12)]
-    copies: u64,
     /// Seconds of each of these sounds
     #[arg(long, env = "TWOSTEP_SECONDS", default_value_t = 8.0)]
     seconds: f64,
+    /// Sounds a kind through codec and vocoder
+    #[arg(long, env = "TWOSTEP_COPIES", default_value_t = 12)]
+    copies: u64,
     /// Long streams a kind
     #[arg(long, env = "TWOSTEP_STREAMS", default_value_t = 4)]
     streams: u64,

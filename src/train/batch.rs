@@ -65,6 +65,11 @@ impl Context {
         clean + self.noise.broadcast_mul(&self.share.sqrt()?)?
     }
 
+    /// The latents, 0 where the context is not there.
+    pub fn remembered(&self) -> Result<Tensor> {
+        self.latents.broadcast_mul(&self.present)
+    }
+
     /// The context with nothing there.
     pub fn forgotten(&self) -> Result<Self> {
         Ok(Self { present: self.present.zeros_like()?, ..self.clone() })

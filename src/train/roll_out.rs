@@ -19,7 +19,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Chunks (B, T, C) of a generator, in as many steps as there are noises.
+    /// Chunks (B, T, C) of a generator, in as many steps as there are noises, which may be on the CPU.
     pub fn chunk(
         &self,
         generator: &Generator,
@@ -28,11 +28,12 @@ impl Sampling {
         guidance: &Tensor,
         noises: &[Tensor],
     ) -> Result<Tensor> {
+        let noises = noises.iter().map(|z| z.to_device(condition.device())).collect::<Result<Vec<_>>>()?;
         // As in a stream: the context as it is.
         let share = context.share.zeros_like()?;
         let context = generator.encode_context(&context.latents, &context.present, &share)?;
         let toward = |end| Conditioned { generator, condition, guidance: Some(guidance), end, context: &context };
-        few_step_sample(self.sampler, self.t_mid, toward, noises)
+        few_step_sample(self.sampler, self.t_mid, toward, &noises)
     }
 }
 

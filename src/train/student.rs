@@ -170,9 +170,8 @@ impl StudentObjective {
             if i > 0 {
                 context = context.followed_by(&x0)?;
             }
-            let noises = noises.iter().map(|noise| noise.to_device(&self.device)).collect::<Result<Vec<_>>>()?;
             let condition = chunks.in_metre(features, i)?;
-            x0 = sampling.chunk(&self.still, &context, &condition, guidance, &noises)?;
+            x0 = sampling.chunk(&self.still, &context, &condition, guidance, noises)?;
         }
         Ok((x0, context))
     }

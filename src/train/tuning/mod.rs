@@ -206,7 +206,6 @@ impl TuningObjective {
         let mut off = [0.0; 2];
         for i in 0..=ROLL_OUT {
             let noises = draw_noises(2, chunks.x0.dims(), rng)?;
-            let noises = noises.iter().map(|z| z.to_device(&self.device)).collect::<Result<Vec<_>>>()?;
             let condition = chunks.in_metre(&features, i)?;
             let chunk = self.options.sampling.chunk(&self.before, &context, &condition, &guidance, &noises)?;
             if i >= self.chunks_of_context() {
@@ -230,9 +229,7 @@ impl TuningObjective {
         let chunks = batch.chunks.to_device(&self.device)?;
         let guidance = batch.guidance.to_device(&self.device)?;
         let features = chunks.features(&self.text)?;
-        let noises = batch.noises.iter().map(|noises| noises.iter().map(|z| z.to_device(&self.device)).collect());
-        let noises = noises.collect::<Result<Vec<Vec<Tensor>>>>()?;
-        let (mut context, sampling) = (chunks.context.clone(), self.options.sampling);
+        let (mut context, sampling, noises) = (chunks.context.clone(), self.options.sampling, &batch.noises);
         let last = noises.len() - 1;
         for (i, noises) in noises[..last].iter().enumerate() {
             let chunk = sampling.chunk(&self.still, &context, &chunks.in_metre(&features, i)?, &guidance, noises)?;
@@ -271,7 +268,7 @@ impl TuningObjective {
     fn decode(&self, chunks: &Tensor, context: &Context) -> Result<Tensor> {
         let count = context.latents.dim(1)?;
         let take = DECODER_CONTEXT.min(count);
-        let past = context.latents.broadcast_mul(&context.present)?.narrow(1, count - take, take)?;
+        let past = context.remembered()?.narrow(1, count - take, take)?;
         self.decode_warm(&Tensor::cat(&[&past, &(chunks / SD)?], 1)?, take + DECODER_WARM_UP)
     }
 
@@ -285,7 +282,7 @@ impl TuningObjective {
 
     /// How wide the sounds of these contexts are, with the frames that follow.
     fn heard(&self, frames: &Tensor, context: &Context) -> Result<Heard> {
-        let past = self.decode_warm(&context.latents.broadcast_mul(&context.present)?, DECODER_WARM_UP)?;
+        let past = self.decode_warm(&context.remembered()?, DECODER_WARM_UP)?;
         let (batch, count, _) = past.dims3()?;
         let there = context.present.narrow(1, DECODER_WARM_UP, count / self.per_latent)?;
         let there = there.broadcast_as((batch, count / self.per_latent, self.per_latent))?.reshape((batch, count))?;
@@ -314,7 +311,7 @@ impl Objective for TuningObjective {
         let count = GROUP.min(size / 2 * 2);
         let room = size.checked_div(count).unwrap_or(0);
         let of_this_step = self.kinds.choose_multiple_weighted(rng, KINDS_A_STEP.min(room), |kind| kind.often);
-        for KindClips { kind, clips, .. } in of_this_step.into_iter().flatten() {
+        for KindClips { kind, clips, .. } in of_this_step.map_err(candle_core::Error::wrap)? {
             groups.push(Group { kind: *kind, first: chosen.len(), count });
             chosen.extend((0..count).filter_map(|_| clips.choose(rng)));
         }

@@ -127,7 +127,7 @@ impl Widths {
         let width = Width::new(&Device::Cpu)?;
         for clip in clips {
             let [(kind, _)] = clip.label.kinds[..] else { continue };
-            for first in (0..=clip.frames()).step_by(apart).take_while(|first| first + window <= clip.frames()) {
+            for first in (0..(clip.frames() + 1).saturating_sub(window)).step_by(apart) {
                 let values = clip.window(first, window).enumerate().map(|(i, x)| denormalise(i, x));
                 let frames = Tensor::from_iter(values, &Device::Cpu)?.reshape((1, window, FRAME_VALUES))?;
                 self.0.entry(kind).or_default().push(width.heard(&frames)?);
