@@ -1,7 +1,12 @@
 //! Partials: the steady peaks of a sound's long-window spectrum, and whether a copy has them, in tune.
 //!
-//! The frequency of a partial is that of its whole life. At one moment the peak of two strings in unison, some cents apart, is
-//! anywhere between the two and beyond: it tells where in their beat they are, and not how they are tuned.
+//! Strings in unison, some cents apart, are one partial. Where the window is long enough to tell them apart they are several
+//! lines, of which the strongest changes from beat to beat; what is heard is one pitch, the mean of the lines' frequencies
+//! weighted by their power (Anantharaman, Krishnamurthy and Feth 1993), and that is the partial's frequency. Where it is not,
+//! they are one peak, at one moment anywhere between the two and beyond: it tells where in their beat they are, and not how they
+//! are tuned. So a partial's frequency is the mean over its whole life.
+//!
+//! A perfect copy is 0 cents off, and one that is played too fast by so many cents is that many off.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +29,11 @@ const PROMINENCE: f32 = 100.0;
 const PROMINENCE_OF_COPY: f32 = 16.0;
 /// The bins around a peak, on either side, that tell what it stands out of.
 const AROUND: std::ops::RangeInclusive<usize> = 6..=40;
-/// A partial is looked for in the copy this far away: 50 cents, and not less than one and a half bins.
+/// Lines no further than this from a stronger one are of its partial, and a partial is looked for in the copy as far away: 50
+/// cents, and not less than one and a half bins.
 const SEARCH: (f64, f64) = (50.0, 1.5);
 /// A copy's partial is there if it has a tenth of the power, at least, and stands out.
-const KEPT: f32 = 0.1;
+const KEPT: f64 = 0.1;
 /// Above it the ear hears envelopes rather than partials, or so a codec may hope.
 const HIGH_HZ: f64 = 4_000.0;
 
@@ -59,13 +65,16 @@ impl Partials {
         for (ours, theirs) in ours.iter().zip(&theirs) {
             for bin in peaks(ours) {
                 let hz = frequency(ours, bin);
-                let is_there =
-                    |&at: &usize| theirs[at] >= KEPT * ours[bin] && prominence(theirs, at) >= PROMINENCE_OF_COPY;
-                let found = strongest_near(theirs, hz).filter(is_there);
+                if strongest_near(ours, hz) != Some(bin) {
+                    continue;
+                }
+                let partial = unison(ours, bin);
+                let found = strongest_near(theirs, hz)
+                    .filter(|&at| prominence(theirs, at) >= PROMINENCE_OF_COPY)
+                    .map(|at| unison(theirs, at))
+                    .filter(|copy| copy.power >= KEPT * partial.power);
                 if hz < HIGH_HZ { &mut low } else { &mut high }.add(found.is_some());
-                let partial =
-                    |frame: &[f32], bin: usize| Partial { hz: frequency(frame, bin), power: f64::from(frame[bin]) };
-                lives.add(partial(ours, bin), found.map(|at| partial(theirs, at)));
+                lives.add(partial, found);
             }
             lives.next_frame();
         }
@@ -183,7 +192,7 @@ impl Share {
     }
 }
 
-/// A partial of one frame.
+/// A line of one frame, or the lines of a partial together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Partial {
     /// Frequency.
@@ -192,12 +201,9 @@ pub struct Partial {
     pub power: f64,
 }
 
-/// The partials of every frame, lowest first.
+/// The lines that stand out of every frame, lowest first.
 pub fn partials(sound: &Stereo) -> Vec<Vec<Partial>> {
-    let of = |frame: &Vec<f32>| {
-        let partial = |bin: usize| Partial { hz: frequency(frame, bin), power: f64::from(frame[bin]) };
-        peaks(frame).into_iter().map(partial).collect()
-    };
+    let of = |frame: &Vec<f32>| peaks(frame).into_iter().map(|bin| line(frame, bin)).collect();
     powers(sound).iter().map(of).collect()
 }
 
@@ -247,13 +253,28 @@ fn frequency(power: &[f32], bin: usize) -> f64 {
     (bin as f64 + side * (2.0 * ratio - 1.0) / (ratio + 1.0)) * BIN_HZ
 }
 
+/// The line that makes the peak at `bin`.
+fn line(power: &[f32], bin: usize) -> Partial {
+    Partial { hz: frequency(power, bin), power: f64::from(power[bin]) }
+}
+
+/// The partial whose strongest line makes the peak at `bin`: all lines near it.
+fn unison(power: &[f32], bin: usize) -> Partial {
+    let lines = peaks_near(power, frequency(power, bin)).map(|bin| line(power, bin));
+    let (moment, sum) = lines.fold((0.0, 0.0), |(moment, sum), l| (moment + l.power * l.hz, sum + l.power));
+    Partial { hz: moment / sum, power: sum }
+}
+
 /// The strongest peak near a frequency.
 fn strongest_near(power: &[f32], hz: f64) -> Option<usize> {
+    peaks_near(power, hz).max_by(|&a, &b| power[a].total_cmp(&power[b]))
+}
+
+/// The peaks near a frequency.
+fn peaks_near(power: &[f32], hz: f64) -> impl Iterator<Item = usize> {
     let reach = (hz * ((SEARCH.0 / 1200.0).exp2() - 1.0) / BIN_HZ).max(SEARCH.1);
     let (first, last) = ((hz / BIN_HZ - reach).ceil().max(1.0) as usize, (hz / BIN_HZ + reach) as usize);
-    (first..=last.min(power.len() - 2))
-        .filter(|&bin| is_peak(power, bin))
-        .max_by(|&a, &b| power[a].total_cmp(&power[b]))
+    (first..=last.min(power.len() - 2)).filter(|&bin| is_peak(power, bin))
 }
 
 #[cfg(test)]
@@ -303,6 +324,32 @@ mod tests {
         };
         let found = Partials::of(&pair(0.0), &pair(2.0)).unwrap();
         assert!(found.cents < 1.5 && found.wander > 2.0, "{found:?}");
+    }
+
+    /// A fifth of strings, four in unison to a note, with so many overtones; all of it higher by some cents.
+    fn strings(higher: f32) -> Stereo {
+        let mut sum = vec![0.0; 3 * SECOND];
+        for (note, hz) in [220.0f32, 329.63].into_iter().enumerate() {
+            for (string, cents) in [-9.0, -3.5, 4.5, 8.0f32].into_iter().enumerate() {
+                for k in 1..=9u8 {
+                    let (hz, gain) = (f32::from(k) * hz * ((cents + higher) / 1200.0).exp2(), 0.03 / f32::from(k));
+                    let phase = (7 * note + 3 * string) as f32 * f32::from(k);
+                    let step = std::f64::consts::TAU * f64::from(hz) / SECOND as f64;
+                    let turn = |n: usize| ((step * n as f64 + f64::from(phase)).sin()) as f32;
+                    sum.iter_mut().enumerate().for_each(|(n, sum)| *sum += gain * turn(n));
+                }
+            }
+        }
+        pan(&sum, 0.0)
+    }
+
+    #[test]
+    fn strings_in_unison_are_in_tune_with_themselves() {
+        let (sound, higher) = (strings(0.0), strings(6.0));
+        let same = Partials::of(&sound, &sound).unwrap();
+        assert_eq!((same.cents, same.cents_p90, same.wander, same.kept), (0.0, 0.0, 0.0, Some(1.0)));
+        let found = Partials::of(&sound, &higher).unwrap();
+        assert!((found.cents - 6.0).abs() < 0.5 && found.kept > Some(0.95), "{found:?}");
     }
 
     #[test]
