@@ -71,7 +71,9 @@ fn decoder_and_student_go_on_alone() {
     };
     let before = latents();
 
-    trained(&work, "decoder", &["--steps", "4"]);
+    let absent = train(&work, "decoder", &["--steps", "4", "--attend", "clock=2"]);
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("there is no clock to learn from"));
+    trained(&work, "decoder", &["--steps", "4", "--attend", "rain=0.5"]);
     let from = model.to_str().unwrap();
     let on = ["--steps", "2", "--from", from, "--out", more.to_str().unwrap()];
     std::fs::remove_dir_all(work.join("student")).unwrap();

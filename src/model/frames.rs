@@ -89,6 +89,20 @@ pub fn importance(window: &[f32]) -> Vec<f32> {
     all
 }
 
+/// How much the frequency of the partial that peaks at each linear bin matters to the ear, 0..1, (frames, [`LINEAR_BINS`]), in a
+/// window of normalised frames: as much as it is loud, and a line. 0 where nothing peaks.
+pub fn partials(window: &[f32]) -> Vec<f32> {
+    let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
+    let of_frame = |n: usize| {
+        let (frame, lines) = (&frames[n][..LINEAR_BINS], lines(around(&frames, n, LINE_FRAMES)));
+        (0..LINEAR_BINS).map(move |bin| {
+            let peaks = matches!(around(frame, bin, 1), &[before, level, behind] if level > before && level >= behind);
+            if peaks { loudness(bin, frame[bin]) * lines[bin] } else { 0.0 }
+        })
+    };
+    (0..frames.len()).flat_map(of_frame).collect()
+}
+
 /// How loud a level is, 0..1.
 fn loudness(value: usize, normalised: f32) -> f32 {
     let (_, scale) = constants(value);
@@ -197,6 +211,23 @@ mod tests {
         assert!(at(&attack, 2, band) > 3.5 * at(&silence, 2, band));
         assert_eq!(at(&attack, 3, band), at(&lasting, 3, band));
         assert_eq!(at(&attack, 1, band), at(&silence, 1, band));
+    }
+
+    #[test]
+    fn partials_are_where_lines_peak() {
+        let peak = |frame: &mut [f32]| {
+            frame[59..62].copy_from_slice(&[0.5, 1.0, 0.6]);
+            frame[0] = 1.0;
+        };
+        let lasting = partials(&window(|_, frame| peak(frame)));
+        let at = |n: usize, bin: usize| lasting[n * LINEAR_BINS + bin];
+        assert!((0..5).all(|n| at(n, 60) > 0.7 && at(n, 59) == 0.0 && at(n, 61) == 0.0 && at(n, 0) == 0.0));
+        let moment = partials(&window(|n, frame| {
+            if n == 2 {
+                peak(frame)
+            }
+        }));
+        assert!(moment[2 * LINEAR_BINS + 60] < 0.3, "{}", moment[2 * LINEAR_BINS + 60]);
     }
 
     #[test]

@@ -6,16 +6,26 @@
 //! power of what cannot be foreseen, where the median would be 1.6 dB too quiet. The noise on latents makes the decoder
 //! tolerant of what the generator will get slightly wrong, the last term keeps latents from drifting.
 //!
-//! The decoder can go on alone, with the encoder as it is: what was learned from its latents stays true.
+//! The decoder can go on alone, with the encoder as it is: what was learned from its latents stays true. Then it is told what
+//! its levels hardly show, and what most sounds drown:
+//!
+//! - The vocoder takes phases from the *slopes* of the levels in the linear bins. Across frames they tell the place of an attack:
+//!   errors there count half as well, `0.5 mean(importance |e(n, m) - e(n-1, m)|)`. Across the bins beside a peak they tell
+//!   the pitch of a partial, and ten cents of a low one are half a decibel: `mean(semitones |e(n, m+1) - e(n, m-1)|)` over
+//!   all partials, in semitones, is added.
+//! - The error of rain is what cannot be foreseen, and large; that of a clock is small, and half of it could be foreseen. So
+//!   what is minimised is the mean over windows of the logarithm of all this: every window may lose the same share of its error.
 
 use super::TrainError;
 use super::data::{SpectrogramClip, normal, spectrogram_batch};
 use super::trainer::{Objective, Report};
-use crate::model::frames::is_level;
+use crate::audio::{FRAME_VALUES, LINEAR_BINS};
+use crate::model::frames::{is_level, partials, spread_of};
 use crate::nets::codec::{CodecConfig, Decoder, Encoder};
 use crate::ops::Params;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::weighted::WeightedIndex;
 
 /// Standard deviation of the noise on latents, relative to their own.
 const LATENT_NOISE: f64 = 0.05;
@@ -23,6 +33,17 @@ const LATENT_NOISE: f64 = 0.05;
 const LATENT_PENALTY: f64 = 1e-4;
 /// The quantile of levels: `1 - 1/e`.
 const LEVEL_QUANTILE: f32 = 0.632;
+/// Weight of errors of slopes across frames.
+const SLOPES: f64 = 0.5;
+/// Bins by which a partial in the middle of a bin is higher for a neper that the bin above it is louder than the one below: the
+/// derivative of its place on the window's lobe.
+const BINS_A_NEPER: f32 = 1.0 / 3.0;
+/// Semitones of a pitch that is higher by a small share of itself.
+const SEMITONES: f32 = 12.0 / std::f32::consts::LN_2;
+/// Partials a frame, at least, over which errors of pitch are averaged: where there are fewer, as in noise, they count less.
+const FEWEST_PARTIALS: f32 = 1.0;
+/// An error of a window that nobody hears: below it, it makes no difference to be a share better.
+const NOTHING: f64 = 0.01;
 /// Nepers a normalised level is worth, and decibels a neper: for a loss that people can read.
 const DECIBELS: f64 = 2.0 * 8.686;
 
@@ -51,6 +72,8 @@ pub struct CodecObjective {
     encoder: Encoder,
     decoder: Decoder,
     clips: Vec<SpectrogramClip>,
+    /// How often each clip is drawn.
+    often: WeightedIndex<f32>,
     batch: usize,
     frames: usize,
     per_latent: usize,
@@ -61,15 +84,16 @@ pub struct CodecObjective {
 }
 
 impl CodecObjective {
-    /// Trains the codec of `params` on batches of `batch` windows of `frames` spectrogram frames. If the decoder learns
-    /// alone, the encoder is that of `encoder`.
+    /// Trains the codec of `params` on batches of `batch` windows of `frames` spectrogram frames of clips, each drawn as often
+    /// as the number beside it says. If the decoder learns alone, the encoder is that of `encoder`.
     pub fn new(
         config: &CodecConfig,
         params: &mut Params,
         encoder: Option<&mut Params>,
-        clips: Vec<SpectrogramClip>,
+        clips: Vec<(SpectrogramClip, f32)>,
         (batch, frames): (usize, usize),
     ) -> Result<Self> {
+        let (clips, often): (Vec<SpectrogramClip>, Vec<f32>) = clips.into_iter().unzip();
         let quantile = |value| if is_level(value) { LEVEL_QUANTILE } else { 0.5 };
         let lean: Vec<f32> = (0..config.frame_values).map(|value| 2.0 * quantile(value) - 1.0).collect();
         let learning = if encoder.is_some() { Learning::Decoder } else { Learning::Both };
@@ -82,6 +106,7 @@ impl CodecObjective {
             encoder,
             decoder: Decoder::new(config, &mut params.tracked().at("decoder"))?,
             clips,
+            often: WeightedIndex::new(often).map_err(candle_core::Error::wrap)?,
             batch,
             frames,
             per_latent: config.frames_per_latent,
@@ -97,7 +122,7 @@ impl CodecObjective {
     }
 
     fn evaluate(&self, batch: &CodecBatch) -> Result<(Tensor, f64)> {
-        let CodecBatch { values, importance, noise } = batch;
+        let CodecBatch { values, importance, noise, semitones } = batch;
         let (y, importance) = (values.to_device(&self.device)?, importance.to_device(&self.device)?);
         let z = self.encoder.forward(&y)?;
         let (batch, frames, channels) = z.dims3()?;
@@ -106,20 +131,63 @@ impl CodecObjective {
         let noisy = (&z + noise.to_device(&self.device)?.broadcast_mul(&std)?)?;
         let error = (y - self.decoder.forward(&noisy)?)?;
         let plain = error.detach().abs()?.mean_all()?.to_scalar::<f32>()?;
-        let error = (error.abs()? + error.broadcast_mul(&self.lean)?)?;
-        let loss = (error * importance)?.mean_all()?;
+        let leaning = (error.abs()? + error.broadcast_mul(&self.lean)?)?;
+        let loss = each_window((leaning * &importance)?)?;
         let loss = match self.learning {
-            Learning::Both => (loss + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?,
-            Learning::Decoder => loss,
+            Learning::Both => (loss.mean_all()? + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?,
+            Learning::Decoder => {
+                let smeared = smeared(&error, &importance)?;
+                let mistuned = mistuned(&error, &semitones.to_device(&self.device)?)?;
+                (((loss + smeared)? + mistuned)? + NOTHING)?.log()?.mean_all()?
+            }
         };
         Ok((loss, f64::from(plain) * DECIBELS))
     }
+}
+
+/// The mean over each window of a batch, (B).
+fn each_window(x: Tensor) -> Result<Tensor> {
+    x.flatten_from(1)?.mean(1)
+}
+
+/// The linear bins, (B, F, FRAME_VALUES) to (B, F, [`LINEAR_BINS`]).
+fn linear(x: &Tensor) -> Result<Tensor> {
+    x.narrow(2, 0, LINEAR_BINS)?.contiguous()
+}
+
+/// Weighted mean error of the slopes of the linear bins across frames, of each window: errors of normalised values and how much
+/// they matter, (B, F, FRAME_VALUES), to (B).
+fn smeared(error: &Tensor, importance: &Tensor) -> Result<Tensor> {
+    let (error, importance) = (linear(error)?, linear(importance)?);
+    let count = error.dim(1)? - 1;
+    let slope = (error.narrow(1, 1, count)? - error.narrow(1, 0, count)?)?.abs()?;
+    each_window((slope * importance.narrow(1, 1, count)?)?)? * SLOPES
+}
+
+/// Mean semitones by which the partials of each window are off: errors of normalised values, (B, F, FRAME_VALUES), and what
+/// [`semitones`] gives, to (B).
+fn mistuned(error: &Tensor, semitones: &Tensor) -> Result<Tensor> {
+    let (error, inner) = (linear(error)?, LINEAR_BINS - 2);
+    let slope = (error.narrow(2, 2, inner)? - error.narrow(2, 0, inner)?)?.abs()?;
+    (slope * semitones.narrow(2, 1, inner)?)?.flatten_from(1)?.sum(1)
+}
+
+/// Semitones by which the partial at each linear bin is off for a difference of 1 between the errors beside it, over the number of
+/// partials in the window: (frames, [`LINEAR_BINS`]), of a window of normalised frames.
+fn semitones(window: &[f32]) -> Vec<f32> {
+    let partials = partials(window);
+    let count = partials.iter().sum::<f32>().max(FEWEST_PARTIALS * (partials.len() / LINEAR_BINS) as f32);
+    let bins = BINS_A_NEPER * spread_of(0);
+    let semitones = |(i, partial): (usize, f32)| partial / count * SEMITONES * bins / (i % LINEAR_BINS).max(1) as f32;
+    partials.into_iter().enumerate().map(semitones).collect()
 }
 
 /// Windows of spectrograms.
 pub struct CodecBatch {
     values: Tensor,
     importance: Tensor,
+    /// See [`semitones`]; nothing if both learn.
+    semitones: Tensor,
     /// What is added to the latents, relative to their deviation.
     noise: Tensor,
 }
@@ -132,13 +200,106 @@ impl Objective for CodecObjective {
     }
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<CodecBatch, TrainError> {
-        let (values, importance) = spectrogram_batch(&self.clips, self.batch, self.frames, rng)?;
+        let (values, importance) = spectrogram_batch(&self.clips, &self.often, (self.batch, self.frames), rng)?;
         let noise = normal(rng, LATENT_NOISE, &[self.batch, self.frames / self.per_latent, self.channels])?;
-        Ok(CodecBatch { values, importance, noise })
+        let semitones = match self.learning {
+            Learning::Both => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
+            Learning::Decoder => {
+                let flat = values.flatten_all()?.to_vec1::<f32>()?;
+                let of_all: Vec<f32> = flat.chunks(self.frames * FRAME_VALUES).flat_map(semitones).collect();
+                Tensor::from_vec(of_all, (self.batch, self.frames, LINEAR_BINS), &Device::Cpu)?
+            }
+        };
+        Ok(CodecBatch { values, importance, semitones, noise })
     }
 
     fn loss(&self, _: u64, batch: CodecBatch) -> std::result::Result<Report, TrainError> {
         let (loss, decibels) = self.evaluate(&batch)?;
         Ok(Report { loss, samples: self.batch, metrics: vec![("error_db", decibels)] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::synthetic::{pan, sine};
+    use crate::audio::{Analyser, SAMPLE_RATE, silence};
+    use crate::model::frames::normalise;
+    use candle_core::Var;
+    use rand::SeedableRng;
+
+    /// Two windows of five frames of reproducible numbers.
+    fn errors(seed: u64) -> Tensor {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        normal(&mut rng, 1.0, &[2, 5, FRAME_VALUES]).unwrap()
+    }
+
+    #[test]
+    fn smearing_is_between_frames_and_of_each_window() {
+        // One bin off in the middle of the first window; in the second all are off alike.
+        let mut values = vec![0.0f32; 2 * 5 * FRAME_VALUES];
+        values[2 * FRAME_VALUES + 60] = -0.5;
+        values[5 * FRAME_VALUES..].fill(3.0);
+        let error = Tensor::from_vec(values, (2, 5, FRAME_VALUES), &Device::Cpu).unwrap();
+        let found = smeared(&error, &error.ones_like().unwrap()).unwrap().to_vec1::<f32>().unwrap();
+        let expected = SLOPES as f32 * 2.0 * 0.5 / (4 * LINEAR_BINS) as f32;
+        assert!((found[0] - expected).abs() < 1e-7 && found[1] == 0.0, "{found:?}");
+    }
+
+    #[test]
+    fn mistuning_is_told_in_semitones() {
+        // Near the middle of a bin, where the constant is exact.
+        let hz = |cents: f32| 21.1 * (SAMPLE_RATE as f32 / 2048.0) * (cents / 1200.0).exp2();
+        let frames = |cents: f32| -> Vec<f32> {
+            let tone = pan(&sine(hz(cents), 0.1, SAMPLE_RATE as usize / 2), 0.3);
+            let values = Analyser::new().forward(&tone).values;
+            values[8 * FRAME_VALUES..24 * FRAME_VALUES].iter().enumerate().map(|(i, &x)| normalise(i, x)).collect()
+        };
+        let (tone, shape) = (frames(0.0), (1, 16, FRAME_VALUES));
+        let weights = Tensor::from_vec(semitones(&tone), (1, 16, LINEAR_BINS), &Device::Cpu).unwrap();
+        for cents in [4.0f32, -10.0] {
+            let error: Vec<f32> = tone.iter().zip(frames(cents)).map(|(a, b)| a - b).collect();
+            let off = mistuned(&Tensor::from_vec(error, shape, &Device::Cpu).unwrap(), &weights).unwrap();
+            let off = 100.0 * off.to_vec1::<f32>().unwrap()[0];
+            assert!((off / cents.abs() - 1.0).abs() < 0.2, "{off}, not {cents} cents");
+        }
+        // Where there is none, none is off; and a partial that is there half of the time counts half as much.
+        let silence: Vec<f32> = silence().iter().enumerate().map(|(i, &x)| normalise(i, x)).collect();
+        let weight = |window: &[f32]| semitones(window).iter().sum::<f32>();
+        assert_eq!(weight(&silence.repeat(16)), 0.0);
+        let half = [&tone[..], &silence.repeat(16)].concat();
+        assert!((weight(&half) / weight(&tone) - 0.5).abs() < 0.1, "{}", weight(&half) / weight(&tone));
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let f64s = |x: Tensor| x.to_dtype(DType::F64).unwrap();
+        let importance = f64s(errors(2).abs().unwrap());
+        let semitones = linear(&f64s(errors(3).abs().unwrap())).unwrap();
+        let weights = Tensor::new(&[0.3f64, 0.7], &Device::Cpu).unwrap();
+        let loss = |error: &Tensor| {
+            let both = (smeared(error, &importance).unwrap() + mistuned(error, &semitones).unwrap()).unwrap();
+            (both * &weights).unwrap().sum_all().unwrap()
+        };
+        let var = Var::from_tensor(&f64s(errors(1))).unwrap();
+        let gradient = loss(var.as_tensor()).backward().unwrap().get(var.as_tensor()).unwrap().clone();
+        let gradient = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let values = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        for place in [0, 60, 3 * FRAME_VALUES + LINEAR_BINS - 1, 5 * FRAME_VALUES, 9 * FRAME_VALUES + 100] {
+            let moved = |by: f64| {
+                let mut values = values.clone();
+                values[place] += by;
+                loss(&Tensor::from_vec(values, (2, 5, FRAME_VALUES), &Device::Cpu).unwrap()).to_scalar::<f64>().unwrap()
+            };
+            let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+            assert!((gradient[place] - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{place}");
+        }
+        assert_eq!(gradient[LINEAR_BINS], 0.0);
+    }
+
+    #[test]
+    fn each_window_has_its_own_mean() {
+        let x = Tensor::arange(0.0f32, 12.0, &Device::Cpu).unwrap().reshape((2, 3, 2)).unwrap();
+        assert_eq!(each_window(x).unwrap().to_vec1::<f32>().unwrap(), [2.5, 8.5]);
     }
 }

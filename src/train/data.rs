@@ -11,6 +11,7 @@ use candle_core::{Device, Result, Tensor};
 use half::f16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::weighted::WeightedIndex;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -157,18 +158,18 @@ fn draw_kinds(from: &[usize], rng: &mut impl Rng) -> Vec<(usize, f32)> {
     kinds
 }
 
-/// Spectrogram windows at random places of random clips: normalised values and their importance, both
+/// Spectrogram windows at random places of clips that are drawn so often: normalised values and their importance, both
 /// (batch, frames, [`FRAME_VALUES`]) on the CPU.
 pub fn spectrogram_batch(
     clips: &[SpectrogramClip],
-    batch: usize,
-    frames: usize,
+    often: &WeightedIndex<f32>,
+    (batch, frames): (usize, usize),
     rng: &mut impl Rng,
 ) -> Result<(Tensor, Tensor)> {
     let mut values = Vec::with_capacity(batch * frames * FRAME_VALUES);
     let mut weights = Vec::with_capacity(values.capacity());
     for _ in 0..batch {
-        let clip = &clips[rng.random_range(0..clips.len())];
+        let clip = &clips[often.sample(rng)];
         let start = rng.random_range(0..=clip.frames().saturating_sub(frames));
         values.extend(clip.window(start, frames));
         weights.extend(importance(&values[weights.len()..]));

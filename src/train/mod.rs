@@ -6,6 +6,7 @@
 //! ```
 
 pub mod adamw;
+pub mod attention;
 pub mod batch;
 mod captions;
 pub mod checkpoint;

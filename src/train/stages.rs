@@ -12,6 +12,7 @@
 //!                           that other trainings can start from it
 //! ```
 
+use super::attention::{self, Attended};
 use super::checkpoint::Checkpoint;
 use super::codec::{CodecObjective, Learning};
 use super::data::DataOptions;
@@ -85,9 +86,10 @@ impl Stage<'_> {
             begin_with(&mut params, codec)?;
         }
         let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
+        let clips = clips.into_iter().map(|clip| (clip, 1.0)).collect();
         let objective = CodecObjective::new(&spec.codec, &mut params, None, clips, (self.batch, CODEC_WINDOW))?;
         let schedule = self.schedule(&objective, &params)?;
-        let summary = self.run(&objective, &params, schedule, &spec, data, None)?;
+        let summary = self.run(&objective, &params, schedule, &spec, data, serde_json::Value::Null)?;
         let mut clips = objective.into_clips();
 
         // The latents' statistics belong to the averaged encoder.
@@ -107,18 +109,23 @@ impl Stage<'_> {
     }
 
     /// Trains the decoder of the codec in the folder further, on `clips` clips if not as many as before. Latents stay what
-    /// they are, and so do teacher and student.
-    pub fn decoder(&self, clips: Option<usize>) -> Result<Summary, StageError> {
+    /// they are, and so do teacher and student. Some kinds may be drawn more often than others.
+    ///
+    /// # Errors
+    /// When a kind to attend to is not among those of the clips.
+    pub fn decoder(&self, clips: Option<usize>, attend: &[Attended]) -> Result<Summary, StageError> {
         let mut spec = ModelSpec::read(self.work)?;
         let data = self.data(clips)?;
         let mut before = weights::read_params(&self.codec_file(), self.device)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
         begin_with(&mut params, copies(&before, "decoder.")?)?;
         let clips = Store::new(&data, self.work, self.options.progress)?.spectrograms()?;
+        let clips = attention::weigh(clips, attend)?;
         let sizes = (self.batch, CODEC_WINDOW);
         let objective = CodecObjective::new(&spec.codec, &mut params, Some(&mut before), clips, sizes)?;
         let schedule = self.schedule(&objective, &params)?;
-        let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
+        let asked = serde_json::json!({ "attend": attend });
+        let summary = self.run(&objective, &params, schedule, &spec, &data, asked)?;
         let mut tensors = weights::read(&self.codec_file(), &Device::Cpu)?;
         tensors.extend(averaged(&summary, |name| Some(name.to_owned())));
         weights::write(&self.codec_file(), &tensors, DType::F32)?;
@@ -174,7 +181,7 @@ impl Stage<'_> {
         }
         let objective = TeacherObjective::new(&spec.generator, &spec.text, &mut params, latents, self.batch)?;
         let schedule = self.schedule(&objective, &params)?;
-        let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
+        let summary = self.run(&objective, &params, schedule, &spec, &data, serde_json::Value::Null)?;
         let tensors = averaged(&summary, |name| (!name.starts_with("weight.")).then(|| name.to_owned()));
         weights::write(&self.teacher_file(), &tensors, DType::F32)?;
         self.record(&mut spec, "teacher", None, &data, &summary);
@@ -209,7 +216,9 @@ impl Stage<'_> {
         let schedule = self.schedule(&objective, &params)?;
         // A finished student has its tangent's second part learned.
         objective.warm_up_over(if self.from.is_some() { 1 } else { schedule.steps / 8 });
-        let summary = self.run(&objective, &params, schedule, &spec, &data, Some(ask))?;
+        let asked =
+            serde_json::json!({ "objective": ask.method, "t_mid": ask.t_mid, "guidance_max": ask.guidance_max });
+        let summary = self.run(&objective, &params, schedule, &spec, &data, asked)?;
 
         spec.generator = objective.config().clone();
         spec.sampler.kind = ask.method.sampler();
@@ -229,15 +238,13 @@ impl Stage<'_> {
         schedule: Schedule,
         spec: &ModelSpec,
         data: &DataOptions,
-        distillation: Option<&Distillation>,
+        asked: serde_json::Value,
     ) -> Result<Summary, TrainError> {
         let folder = self.work.join(objective.name());
-        let asked = distillation
-            .map(|d| serde_json::json!({ "objective": d.method, "t_mid": d.t_mid, "guidance_max": d.guidance_max }));
         let from = self.from.map(Start::fingerprint);
         let networks = serde_json::json!({
             "text": spec.text, "codec": spec.codec, "generator": spec.generator,
-            "batch": self.batch, "data": data, "distillation": asked, "from": from,
+            "batch": self.batch, "data": data, "asked": asked, "from": from,
         });
         let options = Options { config: networks, schedule, ..self.options.clone() };
         train(objective, &variables(params), &options, &folder, self.resume, self.stop)

@@ -11,6 +11,7 @@ use distil::{Distil, STUDENT};
 use std::path::PathBuf;
 use std::time::Duration;
 use subject::Subject;
+use twostep::train::attention::Attended;
 use twostep::train::pace::Length;
 use twostep::train::start::Start;
 use twostep::train::times::Method;
@@ -44,6 +45,9 @@ enum StageName {
         common: Common,
         #[command(flatten)]
         part: Part,
+        /// Kinds to learn from more often than from others, so many times as often
+        #[arg(long, env = "TWOSTEP_ATTEND", value_name = "KIND=TIMES", value_delimiter = ',')]
+        attend: Vec<Attended>,
     },
     /// The latent diffusion model and the text encoder
     Teacher {
@@ -132,10 +136,10 @@ impl Train {
                 let run = part.run(session.run(&TEACHER, start.as_ref()));
                 run.report(|stage| stage.teacher(common.clips)).map(drop)
             }
-            StageName::Decoder { common, part } => {
+            StageName::Decoder { common, part, attend } => {
                 let session = common.open()?;
                 let run = part.run(session.run(&DECODER, None));
-                run.report(|stage| stage.decoder(common.clips)).map(drop)
+                run.report(|stage| stage.decoder(common.clips, &attend)).map(drop)
             }
             StageName::Student { common, part, distil, objective, from } => {
                 let ask = distil.ask(objective)?;

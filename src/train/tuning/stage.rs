@@ -48,7 +48,7 @@ impl Stage<'_> {
         let all = (&mut params, &mut before, &mut codec);
         let objective = TuningObjective::new(&networks, all, &statistics, (latents, widths), options)?;
         let schedule = self.schedule(&objective, &params)?;
-        let summary = self.run(&objective, &params, schedule, &spec, &data, None)?;
+        let summary = self.run(&objective, &params, schedule, &spec, &data, serde_json::Value::Null)?;
 
         self.record(&mut spec, objective.name(), None, &data, &summary);
         self.write_model(out, &spec, copies(&before, "text.")?, &summary)?;
