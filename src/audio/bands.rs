@@ -35,6 +35,11 @@ pub(super) fn hann(samples: usize) -> Vec<f32> {
     (0..samples).map(|i| (0.5 - 0.5 * phase(i).cos()) as f32).collect()
 }
 
+/// Whether a bin, not the first nor the last, is above those beside it.
+pub fn is_peak(levels: &[f32], bin: usize) -> bool {
+    levels[bin] > levels[bin - 1] && levels[bin] >= levels[bin + 1]
+}
+
 /// Bins by which a lone steady partial lies above the bin where it peaks, from the magnitudes there and in the bins to
 /// either side. A Hann window's lobe at a distance `d` is `sinc(d) / (1 - d^2)`, so the three are as
 /// `(1 - d) / (2 + d) : 1 : (1 + d) / (2 - d)`, and this is exact. Silence lies nowhere: NaN.

@@ -19,7 +19,7 @@ mod texture;
 mod vocoder;
 mod wav;
 
-pub use bands::{BANDS, LINEAR_BINS, PARTS, STEREO_BANDS};
+pub use bands::{BANDS, LINEAR_BINS, PARTS, STEREO_BANDS, is_peak};
 pub use columns::{COLUMN_ROWS, column_row, columns};
 pub use error::AudioError;
 pub use intonation::intone;

@@ -1,7 +1,7 @@
 //! Notes in a moment of the spectrogram: partials that stand out of what is around them and are nobody's overtone, and
 //! where in a scale they belong.
 
-use super::bands::{LINEAR_BINS, LONG, above_peak, bin_hz};
+use super::bands::{LINEAR_BINS, LONG, above_peak, bin_hz, is_peak};
 use super::spectrogram::LINEAR_FLOOR;
 use crate::condition::Scale;
 
@@ -74,11 +74,6 @@ pub(super) fn notes(levels: &[f32], faint: f32, prominence: f32) -> Vec<Note> {
     };
     let lowest = bin_of(NOTES_HZ.0);
     partials.iter().filter(|p| p.at >= lowest && !is_overtone(p)).copied().collect()
-}
-
-/// Whether a bin, not the first nor the last, is above those beside it.
-fn is_peak(levels: &[f32], bin: usize) -> bool {
-    levels[bin] > levels[bin - 1] && levels[bin] >= levels[bin + 1]
 }
 
 /// Bins by which an overtone may lie beside where it should be.

@@ -1,6 +1,6 @@
 //! Spectrogram frames as the codec sees them: every kind of value shifted and scaled to order 1.
 
-use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS, STEREO_BANDS, stereo_band_levels};
+use crate::audio::{BANDS, FRAME_VALUES, LINEAR_BINS, PARTS, STEREO_BANDS, is_peak, stereo_band_levels};
 use std::sync::LazyLock;
 
 /// Shift and scale of the linear bins, the bands, and the stereo values: about the mean and twice the spread of each.
@@ -96,7 +96,7 @@ pub fn partials(window: &[f32]) -> Vec<f32> {
     let of_frame = |n: usize| {
         let (frame, lines) = (&frames[n][..LINEAR_BINS], lines(around(&frames, n, LINE_FRAMES)));
         (0..LINEAR_BINS).map(move |bin| {
-            let peaks = matches!(around(frame, bin, 1), &[before, level, behind] if level > before && level >= behind);
+            let peaks = (1..LINEAR_BINS - 1).contains(&bin) && is_peak(frame, bin);
             if peaks { loudness(bin, frame[bin]) * lines[bin] } else { 0.0 }
         })
     };

@@ -43,7 +43,8 @@ pub fn weigh(clips: Vec<SpectrogramClip>, attended: &[Attended]) -> Result<Vec<(
         let known = &clip.label.kinds;
         if known.is_empty() { 1.0 } else { known.iter().map(|&(kind, weight)| weight * times(kind)).sum() }
     };
-    Ok(clips.into_iter().map(|clip| (often(&clip), clip)).map(|(often, clip)| (clip, often)).collect())
+    let often: Vec<f32> = clips.iter().map(often).collect();
+    Ok(clips.into_iter().zip(often).collect())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::audio::{SAMPLE_RATE, Stereo};
+use crate::audio::{SAMPLE_RATE, Stereo, is_peak};
 use crate::eval::statistics::{median, quantile};
 use crate::eval::stft;
 
@@ -222,10 +222,6 @@ fn powers(sound: &Stereo) -> Vec<Vec<f32>> {
 
 fn bins() -> std::ops::Range<usize> {
     (RANGE.0 / BIN_HZ) as usize..(RANGE.1 / BIN_HZ) as usize
-}
-
-fn is_peak(power: &[f32], bin: usize) -> bool {
-    power[bin] > power[bin - 1] && power[bin] >= power[bin + 1]
 }
 
 /// Bins of the partials of one frame.
