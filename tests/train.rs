@@ -115,6 +115,54 @@ fn a_finished_model_is_tuned() {
     let last = spec.training.last().unwrap();
     assert_eq!((last.stage.as_str(), last.steps, last.from.as_deref()), ("tuning", 2, Some("default")));
     assert_eq!(spec.sampler, Model::load(&model, &Device::Cpu).unwrap().spec().sampler);
+    averages(folder.path(), [&model, &out]);
+}
+
+/// The mean of a model before and after, and what has none.
+fn averages(folder: &Path, [before, after]: [&Path; 2]) {
+    let average = |models: [&Path; 2], weights: [f64; 2], out: &str| {
+        let shares = models.iter().zip(weights).map(|(model, weight)| format!("{}={weight}", model.display()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twostep"));
+        command.args(["train", "average", "--out"]).arg(folder.join(out)).args(shares).output().unwrap()
+    };
+    let made = average([before, after], [3.0, 1.0], "mean");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mean = folder.join("mean");
+    let read = |model: &Path, file: &str| std::fs::read(model.join(file)).unwrap();
+    for file in ["encoder.safetensors", "decoder.safetensors", "text.safetensors"] {
+        assert!(read(before, file) == read(&mean, file), "{file}");
+    }
+    let weights = |model: &Path| {
+        let tensors = candle_core::safetensors::load(model.join("generator.safetensors"), &Device::Cpu).unwrap();
+        let mut names: Vec<_> = tensors.keys().cloned().collect();
+        names.sort();
+        let all = names.iter().map(|name| tensors[name].flatten_all().unwrap());
+        candle_core::Tensor::cat(&all.collect::<Vec<_>>(), 0).unwrap().to_vec1::<half::f16>().unwrap()
+    };
+    let (a, b, mean_of_both) = (weights(before), weights(after), weights(&mean));
+    assert!(a.len() == mean_of_both.len() && a != b);
+    for ((a, b), mean) in a.iter().zip(&b).zip(&mean_of_both) {
+        assert_eq!(*mean, half::f16::from_f64(0.75 * a.to_f64() + 0.25 * b.to_f64()));
+    }
+    let spec = Model::load(&mean, &Device::Cpu).unwrap().spec().clone();
+    let stages: Vec<_> = spec.training.iter().map(|stage| stage.stage.as_str()).collect();
+    assert_eq!(stages, ["codec", "teacher", "student", "tuning", "average"]);
+    let shares: Vec<f64> = spec.training[4].of.values().copied().collect();
+    assert_eq!(shares, [0.75, 0.25]);
+
+    // One that grew from another teacher.
+    let spec_of = |model: &Path| std::fs::read_to_string(model.join("model.json")).unwrap();
+    let other = spec_of(after).replacen(
+        "\"stage\": \"teacher\",\n      \"steps\": 3",
+        "\"stage\": \"teacher\",\n      \"steps\": 4",
+        1,
+    );
+    assert_ne!(other, spec_of(after));
+    std::fs::write(after.join("model.json"), other).unwrap();
+    let refused = average([before, after], [1.0, 1.0], "none");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("the training of its teacher"), "{said}");
+    assert!(!folder.join("none").exists());
 }
 
 #[test]

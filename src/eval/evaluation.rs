@@ -147,7 +147,11 @@ impl Evaluation {
 
     /// The training in words.
     fn budget(&self) -> String {
-        let stage = |s: &StageSpec| format!("{} {} samples in {:.0} min", s.stage, s.samples, s.seconds / 60.0);
+        let share = |(model, share): (&String, &f64)| format!("{share:.2} {model}");
+        let stage = |s: &StageSpec| match s.of.is_empty() {
+            true => format!("{} {} samples in {:.0} min", s.stage, s.samples, s.seconds / 60.0),
+            false => format!("{} of {}", s.stage, s.of.iter().map(share).collect::<Vec<_>>().join(" and ")),
+        };
         match self.training.is_empty() {
             true => "nothing".to_owned(),
             false => self.training.iter().map(stage).collect::<Vec<_>>().join(", "),
@@ -186,7 +190,6 @@ pub(super) mod tests {
             version: "1".into(),
             commit: Some("abc+".into()),
             training: vec![StageSpec {
-                from: None,
                 stage: "codec".into(),
                 steps: 3,
                 samples: 12,
@@ -194,7 +197,7 @@ pub(super) mod tests {
                 clips: 1,
                 clip_seconds: 6.0,
                 seed: 1,
-                objective: None,
+                ..StageSpec::default()
             }],
             machine: Machine::here("cpu"),
             steps: 2,

@@ -95,14 +95,17 @@ pub struct SamplerSpec {
 }
 
 /// A stage of the training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSpec {
-    /// "codec", "decoder", "teacher" or "student".
+    /// "codec", "decoder", "teacher", "student", "tuning" or "average".
     pub stage: String,
     /// The student's objective.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<String>,
+    /// Of an average: the models it is the mean of, and the share of each. It has no steps, nor what follows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub of: BTreeMap<String, f64>,
     /// Name of the model that it began from; `None` if it began from nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,

@@ -8,6 +8,25 @@ use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 
+/// The files of a finished model, and what the names of the tensors in them begin with.
+const FILES: [(&str, &[&str]); 4] = [
+    (ENCODER_FILE, &["encoder."]),
+    (DECODER_FILE, &["decoder.", "latent."]),
+    (TEXT_FILE, &["text."]),
+    (GENERATOR_FILE, &["generator."]),
+];
+
+/// Writes a finished model of these tensors, in half precision.
+pub(super) fn write(out: &Path, spec: &ModelSpec, tensors: HashMap<String, Tensor>) -> Result<(), StageError> {
+    std::fs::create_dir_all(out).map_err(at(out))?;
+    for (file, prefixes) in FILES {
+        let part = tensors.iter().filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+        let part = part.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        weights::write(&out.join(file), &part, DType::F16)?;
+    }
+    Ok(spec.write(out)?)
+}
+
 impl Stage<'_> {
     /// Writes a finished model, in half precision, with the codec in the folder, of `text` those tensors that are the text
     /// encoder's, and the generator whose training ended like this.
@@ -18,19 +37,9 @@ impl Stage<'_> {
         text: HashMap<String, Tensor>,
         summary: &Summary,
     ) -> Result<(), StageError> {
-        std::fs::create_dir_all(out).map_err(at(out))?;
-        let codec = weights::read(&self.codec_file(), &Device::Cpu)?;
-        let part = |tensors: HashMap<String, Tensor>, prefix: &str| {
-            tensors.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect::<HashMap<_, _>>()
-        };
-        weights::write(&out.join(ENCODER_FILE), &part(codec.clone(), "encoder."), DType::F16)?;
-        let mut decoder = part(codec.clone(), "decoder.");
-        decoder.extend(part(codec, "latent."));
-        weights::write(&out.join(DECODER_FILE), &decoder, DType::F16)?;
-        weights::write(&out.join(TEXT_FILE), &part(text, "text."), DType::F16)?;
-        let generator = averaged(summary, |name| name.starts_with("generator.").then(|| name.to_owned()));
-        weights::write(&out.join(GENERATOR_FILE), &generator, DType::F16)?;
-        spec.write(out)?;
-        Ok(())
+        let mut tensors = weights::read(&self.codec_file(), &Device::Cpu)?;
+        tensors.extend(text.into_iter().filter(|(name, _)| name.starts_with("text.")));
+        tensors.extend(averaged(summary, |name| name.starts_with("generator.").then(|| name.to_owned())));
+        write(out, spec, tensors)
     }
 }

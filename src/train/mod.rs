@@ -7,6 +7,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod average;
 pub mod batch;
 mod captions;
 pub mod checkpoint;

@@ -281,6 +281,7 @@ impl Stage<'_> {
         let done = StageSpec {
             stage: stage.to_owned(),
             objective: method.map(|method| method.name().to_owned()),
+            of: Default::default(),
             from: self.from.map(|start| start.spec().name.clone()),
             steps: summary.steps,
             samples: summary.samples,

@@ -1,4 +1,4 @@
-//! `twostep train`: codec, then teacher, then student; or all of them in a row.
+//! `twostep train`: codec, then teacher, then student; or all of them in a row; and what can follow.
 
 mod all;
 mod common;
@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use subject::Subject;
 use twostep::train::attention::Attended;
+use twostep::train::average::{Share, average};
 use twostep::train::pace::Length;
 use twostep::train::start::Start;
 use twostep::train::times::Method;
@@ -87,6 +88,15 @@ enum StageName {
         #[arg(long, env = "TWOSTEP_OUT")]
         out: PathBuf,
     },
+    /// The mean of finished models that went on from the same one: what they do not have in common averages out
+    Average {
+        /// Models, and how much each counts
+        #[arg(required = true, value_name = "MODEL=WEIGHT")]
+        models: Vec<Share>,
+        /// Folder of the mean
+        #[arg(long, env = "TWOSTEP_OUT")]
+        out: PathBuf,
+    },
 }
 
 /// Options of a single stage.
@@ -153,6 +163,11 @@ impl Train {
                 let start = Start::open(&from)?;
                 let run = part.run(session.run(&TUNING, Some(&start)));
                 run.report(|stage| stage.tuning(&out, common.clips)).map(drop)
+            }
+            StageName::Average { models, out } => {
+                average(&models, &out)?;
+                println!("the mean of {} models is in {}", models.len(), out.display());
+                Ok(())
             }
         }
     }
