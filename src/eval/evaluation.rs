@@ -218,6 +218,11 @@ pub(super) mod tests {
         let text = evaluation(1.5).markdown(&vec![]);
         assert!(text.contains("commit abc+") && text.contains("codec 12 samples in 2 min"), "{text}");
         assert!(!text.contains("###"), "nothing was measured");
+        let mut mean = evaluation(1.5);
+        let of = [("a".into(), 0.7), ("b".into(), 0.3)].into();
+        mean.training.push(StageSpec { stage: "average".into(), of, ..StageSpec::default() });
+        let text = mean.markdown(&vec![]);
+        assert!(text.contains("codec 12 samples in 2 min, average of 0.70 a and 0.30 b."), "{text}");
     }
 
     #[test]

@@ -9,12 +9,12 @@ use super::{StageError, TrainError, finished};
 use crate::model::ModelSpec;
 use crate::model::spec::StageSpec;
 use candle_core::{DType, Tensor};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Name of the stage.
-pub const AVERAGE: &str = "average";
+const AVERAGE: &str = "average";
 /// The stages that have to be the same, if there are any: what grew from other latents or another teacher is another network.
 const ROOTS: [&str; 2] = ["codec", "teacher"];
 
@@ -45,36 +45,31 @@ impl FromStr for Share {
 /// # Errors
 /// When there is none; when one cannot be read, or is of other sizes than the first, is sampled otherwise or grew from another
 /// codec or teacher; and when `out` cannot be written.
-pub fn average(shares: &[Share], out: &Path) -> Result<ModelSpec, StageError> {
-    let Some((first, others)) = shares.split_first() else {
+pub fn average(shares: &[Share], out: &Path) -> Result<(), StageError> {
+    let starts = shares.iter().map(|share| Start::open(&share.folder)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = starts.first().map(Start::finished) else {
         let reason = "there is no model to average".to_owned();
         return Err(TrainError::Option { option: "models", reason }.into());
     };
     let total: f64 = shares.iter().map(|share| share.weight).sum();
-    let start = Start::open(&first.folder)?;
-    let (mut spec, mut sum) = (start.finished(), HashMap::new());
-    add(&mut sum, &start, first.weight / total)?;
-    for share in others {
-        let start = Start::open(&share.folder)?;
+    let (mut training, mut of, mut sum) = (first.training.clone(), BTreeMap::new(), HashMap::new());
+    for (Share { folder, weight }, start) in shares.iter().zip(&starts) {
         let other = start.finished();
-        if let Some(what) = unlike(&spec, &other) {
-            let reason = format!("{what} is another than that of {}", first.folder.display());
-            return Err(TrainError::Data { path: share.folder.clone(), reason }.into());
+        if let Some(what) = unlike(&first, &other) {
+            let reason = format!("{what} is another than that of {}", shares[0].folder.display());
+            return Err(TrainError::Data { path: folder.clone(), reason }.into());
         }
-        add(&mut sum, &start, share.weight / total)?;
+        let share = weight / total;
+        add(&mut sum, start, share)?;
+        *of.entry(folder.display().to_string()).or_default() += share;
         for stage in other.training {
-            if !spec.training.contains(&stage) {
-                spec.training.push(stage);
+            if !training.contains(&stage) {
+                training.push(stage);
             }
         }
     }
-    let mut stage = StageSpec { stage: AVERAGE.to_owned(), ..StageSpec::default() };
-    for Share { folder, weight } in shares {
-        *stage.of.entry(folder.display().to_string()).or_default() += weight / total;
-    }
-    spec.training.push(stage);
-    finished::write(out, &spec, sum)?;
-    Ok(spec)
+    training.push(StageSpec { stage: AVERAGE.to_owned(), of, ..StageSpec::default() });
+    finished::write(out, &ModelSpec { training, ..first }, sum)
 }
 
 /// What two models that are averaged must have in common and do not.
