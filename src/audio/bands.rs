@@ -43,6 +43,7 @@ pub fn is_peak(levels: &[f32], bin: usize) -> bool {
 /// Bins by which a lone steady partial lies above the bin where it peaks, from the magnitudes there and in the bins to
 /// either side. A Hann window's lobe at a distance `d` is `sinc(d) / (1 - d^2)`, so the three are as
 /// `(1 - d) / (2 + d) : 1 : (1 + d) / (2 - d)`, and this is exact. Silence lies nowhere: NaN.
+#[inline(always)]
 pub(super) fn above_peak(before: f32, peak: f32, behind: f32) -> f32 {
     2.0 * (behind - before) / (before + 2.0 * peak + behind)
 }

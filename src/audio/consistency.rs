@@ -31,9 +31,8 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
 use super::HOP;
 use super::bands::{LINEAR_BINS, LONG, hann};
-use super::noise::inverse;
 use super::phase::Bins;
-use crate::ops::map_each;
+use crate::ops::{map_each, sin_cos, vectorised};
 
 /// Iterations, and with them frames of look-ahead.
 pub(super) const ITERATIONS: usize = 4;
@@ -42,8 +41,11 @@ const MOMENTUM: f32 = 0.9;
 /// How many times lower the sample rate is than that of the sound.
 const DECIMATION: usize = 4;
 
-/// A complex number of magnitude 1 for each linear bin: its phase, counted from the window's first sample.
-pub(super) type Phasors = [Complex32; LINEAR_BINS];
+/// A complex number for each linear bin: real and imaginary parts.
+type Lines = [Bins; 2];
+
+/// Lines of magnitude 1: the phase of each, counted from the window's first sample.
+pub(super) type Phasors = Lines;
 
 /// A frame as the integrator leaves it.
 pub(super) struct Integrated<'a> {
@@ -58,7 +60,7 @@ struct Guess {
     magnitudes: Bins,
     phasors: Phasors,
     /// The `t` of the iteration before, if there was one.
-    seen: Option<Phasors>,
+    seen: Option<Lines>,
     /// The windowed sound of these magnitudes and phasors.
     sound: Vec<f32>,
 }
@@ -96,53 +98,97 @@ impl Transform {
 
     /// A frame before the first iteration.
     fn begin(&self, frame: &Integrated<'_>) -> Guess {
-        let phasors = std::array::from_fn(|bin| {
-            let phasor = Complex32::from_polar(1.0, frame.phases[bin]);
-            // From the centre of the window to its first sample it is half a turn for each bin.
-            if bin % 2 == 0 { phasor } else { -phasor }
-        });
+        let mut phasors = [[0.0; LINEAR_BINS]; 2];
+        vectorised(
+            #[inline(always)]
+            || {
+                let [re, im] = &mut phasors;
+                for (bin, ((re, im), &phase)) in re.iter_mut().zip(im).zip(frame.phases).enumerate() {
+                    let (sine, cosine) = sin_cos(phase);
+                    // From the centre of the window to its first sample it is half a turn for each bin.
+                    let sign = 1.0 - (2 * (bin & 1)) as f32;
+                    (*re, *im) = (sign * cosine, sign * sine);
+                }
+            },
+        );
         self.guess(*frame.magnitudes, phasors, None)
     }
 
     /// A frame with its sound.
-    fn guess(&self, magnitudes: Bins, phasors: Phasors, seen: Option<Phasors>) -> Guess {
+    fn guess(&self, magnitudes: Bins, phasors: Phasors, seen: Option<Lines>) -> Guess {
         let mut spectrum = vec![Complex32::default(); self.window.len() / 2 + 1];
-        for ((line, phasor), magnitude) in spectrum.iter_mut().zip(&phasors).zip(&magnitudes) {
-            *line = phasor * magnitude;
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let [re, im] = &phasors;
+                for ((line, (re, im)), magnitude) in spectrum.iter_mut().zip(re.iter().zip(im)).zip(&magnitudes) {
+                    *line = Complex32::new(magnitude * re, magnitude * im);
+                }
+            },
+        );
         spectrum[0].im = 0.0;
         let mut sound = vec![0.0; self.window.len()];
-        let mut scratch = vec![Complex32::default(); self.inverse.get_scratch_len()];
-        inverse(&*self.inverse, &mut spectrum, &mut sound, &mut scratch);
-        sound.iter_mut().zip(&self.window).for_each(|(sample, w)| *sample *= w);
+        let done = self.inverse.process(&mut spectrum, &mut sound);
+        // Fails only on wrong lengths, or with a note that an end line was not real.
+        debug_assert!(done.is_ok());
+        self.window(&mut sound);
         Guess { magnitudes, phasors, seen, sound }
     }
 
     /// An iteration: the phases that the frames around leave to this one, and the `t` they come from.
-    fn agree(&self, Around { before, own, behind }: &Around<'_>) -> (Phasors, Phasors) {
+    fn agree(&self, Around { before, own, behind }: &Around<'_>) -> (Phasors, Lines) {
         let overlap = self.window.len() - self.hop;
         let mut sound = own.sound.clone();
-        if let Some(before) = before {
-            sound[..overlap].iter_mut().zip(&before.sound[self.hop..]).for_each(|(sum, sample)| *sum += sample);
-        }
-        if let Some(behind) = behind {
-            sound[self.hop..].iter_mut().zip(&behind.sound[..overlap]).for_each(|(sum, sample)| *sum += sample);
-        }
-        sound.iter_mut().zip(&self.window).for_each(|(sample, w)| *sample *= w);
+        vectorised(
+            #[inline(always)]
+            || {
+                if let Some(before) = before {
+                    sound[..overlap].iter_mut().zip(&before.sound[self.hop..]).for_each(|(sum, sample)| *sum += sample);
+                }
+                if let Some(behind) = behind {
+                    sound[self.hop..].iter_mut().zip(&behind.sound[..overlap]).for_each(|(sum, sample)| *sum += sample);
+                }
+            },
+        );
+        self.window(&mut sound);
         let mut spectrum = vec![Complex32::default(); self.window.len() / 2 + 1];
-        let mut scratch = vec![Complex32::default(); self.forward.get_scratch_len()];
+        let done = self.forward.process(&mut sound, &mut spectrum);
         // Fails only on wrong lengths.
-        let done = self.forward.process_with_scratch(&mut sound, &mut spectrum, &mut scratch);
         debug_assert!(done.is_ok());
-        let seen: Phasors = std::array::from_fn(|bin| spectrum[bin]);
-        let past = own.seen.as_ref().unwrap_or(&seen);
-        let phasors = std::array::from_fn(|bin| {
-            let moved = seen[bin] + (seen[bin] - past[bin]) * MOMENTUM;
-            let power = moved.norm_sqr();
-            // What is next to nothing has no direction.
-            if power > f32::MIN_POSITIVE { moved * power.sqrt().recip() } else { own.phasors[bin] }
-        });
+        let mut seen = [[0.0; LINEAR_BINS]; 2];
+        let mut phasors = own.phasors;
+        vectorised(
+            #[inline(always)]
+            || {
+                let [re, im] = &mut seen;
+                for ((re, im), line) in re.iter_mut().zip(im).zip(&spectrum) {
+                    (*re, *im) = (line.re, line.im);
+                }
+                direct(&seen, own.seen.as_ref().unwrap_or(&seen), &mut phasors);
+            },
+        );
         (phasors, seen)
+    }
+
+    fn window(&self, sound: &mut [f32]) {
+        vectorised(
+            #[inline(always)]
+            || sound.iter_mut().zip(&self.window).for_each(|(sample, w)| *sample *= w),
+        );
+    }
+}
+
+/// Turns phasors to where lines go that are now `seen` and were `past` before.
+#[inline(always)]
+fn direct(seen: &Lines, past: &Lines, [re, im]: &mut Phasors) {
+    for k in 0..LINEAR_BINS {
+        let [x, y] = [0, 1].map(|i: usize| seen[i][k] + MOMENTUM * (seen[i][k] - past[i][k]));
+        let power = x * x + y * y;
+        // What is next to nothing has no direction.
+        let heard = power > f32::MIN_POSITIVE;
+        let scale = power.max(f32::MIN_POSITIVE).sqrt().recip();
+        re[k] = if heard { scale * x } else { re[k] };
+        im[k] = if heard { scale * y } else { im[k] };
     }
 }
 
@@ -226,6 +272,10 @@ mod tests {
         frames.iter().map(|(magnitudes, phases)| Integrated { magnitudes, phases }).collect()
     }
 
+    fn complex([re, im]: &Lines) -> Vec<Complex32> {
+        re.iter().zip(im).map(|(&re, &im)| Complex32::new(re, im)).collect()
+    }
+
     /// One iteration over all frames.
     fn iterate(transform: &Transform, guesses: &[Guess]) -> Vec<Guess> {
         let around = |n: usize| Around {
@@ -249,7 +299,7 @@ mod tests {
             iterate(&transform, &begun)
         });
         for (n, (low, full)) in low.iter().zip(&full).enumerate() {
-            let (low, full) = (low.seen.unwrap(), full.seen.unwrap());
+            let [low, full] = [low, full].map(|guess| complex(&guess.seen.unwrap()));
             let loudest = full.iter().map(|z| z.norm()).fold(0.0, f32::max);
             for (bin, (low, full)) in low.iter().zip(&full).enumerate() {
                 let error = (low * DECIMATION as f32 - full).norm() / loudest;
@@ -267,8 +317,8 @@ mod tests {
         for _ in 0..=ITERATIONS {
             let next = iterate(&transform, &guesses);
             let of_frame = |(now, next): (&Guess, &Guess)| -> f32 {
-                let seen = next.seen.unwrap();
-                (0..LINEAR_BINS).map(|k| now.magnitudes[k] * (seen[k] * now.phasors[k].conj()).re).sum()
+                let (seen, phasors) = (complex(&next.seen.unwrap()), complex(&now.phasors));
+                (0..LINEAR_BINS).map(|k| now.magnitudes[k] * (seen[k] * phasors[k].conj()).re).sum()
             };
             kept.push(guesses.iter().zip(&next).map(of_frame).sum::<f32>());
             guesses = next;
@@ -281,7 +331,7 @@ mod tests {
     fn silence_keeps_its_phases() {
         let silence = ([0.0; LINEAR_BINS], std::array::from_fn(|bin| 0.03 * bin as f32 - 2.0));
         for phasors in Refiner::new().step(&integrated(&[silence; 3]), true) {
-            for (bin, phasor) in phasors.iter().enumerate() {
+            for (bin, phasor) in complex(&phasors).iter().enumerate() {
                 let sign = if bin % 2 == 0 { 1.0 } else { -1.0 };
                 assert!((phasor * sign - Complex32::from_polar(1.0, silence.1[bin])).norm() < 1e-6);
             }

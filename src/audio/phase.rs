@@ -1,4 +1,4 @@
-//! Real-time phase gradient heap integration: phases for a spectrogram that has none.
+//! Real-time phase gradient heap integration, without the heap: phases for a spectrogram that has none.
 //!
 //! Průša and Søndergaard 2016, Průša and Holighaus 2017: for a Gaussian window the phase's derivatives are those of the
 //! log magnitude `s(n, m)`, and a Hann window is close to a Gaussian of `gamma = 0.25645 M^2` (`M` the window, `a` the
@@ -12,13 +12,13 @@
 //! At a peak the first is taken from the window itself ([`above_peak`]): a Hann window is no Gaussian, and what that misses,
 //! up to an eightieth of a bin, is five cents at 100 Hz.
 //!
-//! They are summed by the trapezoidal rule along the loudest path, from the frame before or from a neighbouring bin.
+//! They are summed by the trapezoidal rule along the loudest path ([`ways`]), from the frame before or from a neighbouring bin.
 
-use std::collections::BinaryHeap;
 use std::f32::consts::TAU;
 
 use super::HOP;
 use super::bands::{LINEAR_BINS, LONG, above_peak};
+use crate::ops::{exp, vectorised};
 
 /// `gamma / M` of the Hann window.
 pub(super) const GAMMA: f32 = 0.256_45 * LONG as f32;
@@ -28,28 +28,6 @@ const TOLERANCE: f32 = 9.0;
 /// One value for each linear bin.
 pub(super) type Bins = [f32; LINEAR_BINS];
 
-/// A bin whose phase is known and may be passed on to its neighbours. In one number, so that the heap compares numbers:
-/// the loudest leaves it first, among equals those of the frame before, then the lowest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Known(u64);
-
-impl Known {
-    fn new(level: f32, past: bool, bin: usize) -> Self {
-        // The bits of floating-point numbers, made to order like them.
-        let bits = level.to_bits();
-        let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-        Self(u64::from(ordered) << 32 | u64::from(past) << 31 | u64::from(!(bin as u32) & 0x7fff_ffff))
-    }
-
-    fn past(self) -> bool {
-        self.0 >> 31 & 1 == 1
-    }
-
-    fn bin(self) -> usize {
-        (!(self.0 as u32) & 0x7fff_ffff) as usize
-    }
-}
-
 /// The integrator's state: the frame before.
 #[derive(Clone)]
 pub(super) struct PhaseIntegrator {
@@ -57,23 +35,17 @@ pub(super) struct PhaseIntegrator {
     /// Advance of each bin's phase over half a hop, as the frame before saw it.
     advance: Bins,
     phases: Bins,
-    heap: BinaryHeap<Known>,
 }
 
 impl PhaseIntegrator {
     /// At the beginning of time: silence before the first frame, `silent` being its log magnitude.
     pub(super) fn new(silent: f32) -> Self {
-        Self {
-            levels: [silent; LINEAR_BINS],
-            advance: [0.0; LINEAR_BINS],
-            phases: [0.0; LINEAR_BINS],
-            heap: BinaryHeap::with_capacity(2 * LINEAR_BINS),
-        }
+        Self { levels: [silent; LINEAR_BINS], advance: [0.0; LINEAR_BINS], phases: [0.0; LINEAR_BINS] }
     }
 
     /// Behind a frame of these levels, whose phases came out like this.
     pub(super) fn recall(levels: &Bins, phases: &Bins) -> Self {
-        Self { levels: *levels, advance: half_advance(levels), phases: *phases, ..Self::new(0.0) }
+        Self { levels: *levels, advance: half_advance(levels), phases: *phases }
     }
 
     /// The phases of the last frame.
@@ -86,44 +58,17 @@ impl PhaseIntegrator {
     pub(super) fn step(&mut self, levels: &Bins, next: &Bins, random: &Bins) -> &Bins {
         let half_advance = half_advance(levels);
         let half_delay: Bins = std::array::from_fn(|m| -0.25 * GAMMA / HOP as f32 * (next[m] - self.levels[m]));
-
-        let loudest = levels.iter().chain(&self.levels).fold(f32::MIN, |a, &b| a.max(b));
-        let audible = loudest - TOLERANCE;
         let mut phases = *random;
-        let mut waiting: [bool; LINEAR_BINS] = std::array::from_fn(|m| levels[m] > audible);
-        self.heap.clear();
-        let past = self.levels.iter().enumerate().filter(|&(m, &level)| level > audible && waiting[m]);
-        self.heap.extend(past.map(|(bin, &level)| Known::new(level, true, bin)));
-        let mut left = waiting.iter().filter(|&&w| w).count();
-        while left > 0 {
-            let Some(known) = self.heap.pop() else {
-                // Nothing leads to what is left: its loudest bin starts with its random phase.
-                let loudest = (0..LINEAR_BINS).filter(|&m| waiting[m]).max_by(|&a, &b| levels[a].total_cmp(&levels[b]));
-                let Some(bin) = loudest else { break };
-                waiting[bin] = false;
-                left -= 1;
-                self.heap.push(Known::new(levels[bin], false, bin));
-                continue;
-            };
-            let bin = known.bin();
-            let from = phases[bin];
-            let mut reach = |to: usize, phase: f32| {
-                if std::mem::take(&mut waiting[to]) {
-                    phases[to] = wrap(phase);
-                    left -= 1;
-                    self.heap.push(Known::new(levels[to], false, to));
-                }
-            };
-            if known.past() {
-                reach(bin, self.phases[bin] + self.advance[bin] + half_advance[bin]);
-            } else {
-                if bin + 1 < LINEAR_BINS {
-                    reach(bin + 1, from + half_delay[bin] + half_delay[bin + 1]);
-                }
-                if bin > 0 {
-                    reach(bin - 1, from - half_delay[bin] - half_delay[bin - 1]);
-                }
+        let ways = ways(levels, &self.levels);
+        for (m, way) in ways.iter().enumerate() {
+            match way {
+                Way::On => phases[m] = wrap(self.phases[m] + self.advance[m] + half_advance[m]),
+                Way::Up => phases[m] = wrap(phases[m - 1] + half_delay[m - 1] + half_delay[m]),
+                Way::Down | Way::Nowhere => {}
             }
+        }
+        for (m, _) in ways.iter().enumerate().rev().filter(|(_, way)| **way == Way::Down) {
+            phases[m] = wrap(phases[m + 1] - half_delay[m + 1] - half_delay[m]);
         }
         self.levels = *levels;
         self.advance = half_advance;
@@ -132,32 +77,154 @@ impl PhaseIntegrator {
     }
 }
 
+/// How the loudest path reaches a bin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// From the same bin of the frame before.
+    On,
+    /// From the bin below.
+    Up,
+    /// From the bin above.
+    Down,
+    /// Not at all: it has its random phase.
+    Nowhere,
+}
+
+/// How loud a bin is, as a number that no other bin shares: among equals those of the frame before come first, then the lowest.
+/// So the paths to what begins out of silence lead from one place, and its bins agree.
+fn rank(level: f32, past: bool, bin: usize) -> u64 {
+    // The bits of floating-point numbers, made to order like them.
+    let bits = level.to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(ordered) << 32 | u64::from(past) << 31 | u64::from(!(bin as u32) & 0x7fff_ffff)
+}
+
+/// The loudest paths to the bins of a frame of these levels, `before` being those of the frame before it.
+///
+/// A path is as loud as the quietest of the bins that it leads through, its end not counted. Průša and Søndergaard keep the bins
+/// that are known in a heap, from which the loudest leads to its neighbours first. But bins are on a line, so a path comes from
+/// the frame before, from below or from above: a sweep upwards finds how loud the best from below is, one downwards that from
+/// above. No path turns back, so that phases are summed in two sweeps as well.
+fn ways(levels: &Bins, before: &Bins) -> [Way; LINEAR_BINS] {
+    const NO_PATH: u64 = 0;
+    const BEGINS: u64 = u64::MAX;
+    let loudest = levels.iter().chain(before).fold(f32::MIN, |a, &b| a.max(b));
+    let audible = loudest - TOLERANCE;
+    // The ranks of bins, and of the paths that come from no neighbour.
+    let rank = |heard: bool, level: f32, past, bin| if heard { rank(level, past, bin) } else { NO_PATH };
+    let present: [u64; LINEAR_BINS] = std::array::from_fn(|m| rank(levels[m] > audible, levels[m], false, m));
+    let mut own: [u64; LINEAR_BINS] =
+        std::array::from_fn(|m| rank(levels[m] > audible && before[m] > audible, before[m], true, m));
+    let mut end = 0;
+    for stretch in present.chunk_by(|&a, &b| (a == NO_PATH) == (b == NO_PATH)) {
+        let own = &mut own[end..end + stretch.len()];
+        end += stretch.len();
+        if stretch[0] != NO_PATH && own.iter().all(|&path| path == NO_PATH) {
+            // Nothing leads to it: its loudest bin starts with its random phase.
+            let loudest = own.iter_mut().zip(stretch).max_by_key(|&(_, rank)| rank);
+            loudest.into_iter().for_each(|(path, _)| *path = BEGINS);
+        }
+    }
+    let (mut from_below, mut from_above) = ([NO_PATH; LINEAR_BINS], [NO_PATH; LINEAR_BINS]);
+    let (mut up, mut down) = (NO_PATH, NO_PATH);
+    for m in 0..LINEAR_BINS {
+        let n = LINEAR_BINS - 1 - m;
+        (from_below[m], from_above[n]) = (up, down);
+        (up, down) = (up.max(own[m]).min(present[m]), down.max(own[n]).min(present[n]));
+    }
+    std::array::from_fn(|m| {
+        if present[m] == NO_PATH || own[m] == BEGINS {
+            Way::Nowhere
+        } else if own[m] > from_below[m].max(from_above[m]) {
+            Way::On
+        } else if from_below[m] > from_above[m] {
+            Way::Up
+        } else {
+            Way::Down
+        }
+    })
+}
+
 /// How far the phase of each bin goes in half a hop.
 fn half_advance(levels: &Bins) -> Bins {
-    std::array::from_fn(|m| {
-        // Levels are symmetric about 0 Hz; beyond the last bin there is none.
-        let (low, high) = (if m == 0 { 1 } else { m - 1 }, (m + 1).min(LINEAR_BINS - 1));
-        let above = if levels[m] > levels[low] && levels[m] > levels[high] {
-            above_peak((levels[low] - levels[m]).exp(), 1.0, (levels[high] - levels[m]).exp())
-        } else {
-            let span = if high == m { 1.0 } else { 2.0 };
-            LONG as f32 / (TAU * GAMMA) * (levels[high] - levels[low]) / span
-        };
-        0.5 * TAU / LONG as f32 * ((HOP * m % LONG) as f32 + HOP as f32 * above)
-    })
+    vectorised(
+        #[inline(always)]
+        || {
+            // Levels are symmetric about 0 Hz; beyond the last bin there is none.
+            let mut around = [0.0; LINEAR_BINS + 2];
+            around[1..=LINEAR_BINS].copy_from_slice(levels);
+            (around[0], around[LINEAR_BINS + 1]) = (levels[1], levels[LINEAR_BINS - 1]);
+            let magnitudes = around.map(exp);
+            std::array::from_fn(|m| {
+                let (low, own, high) = (around[m], around[m + 1], around[m + 2]);
+                let peak = above_peak(magnitudes[m], magnitudes[m + 1], magnitudes[m + 2]);
+                let span = if m + 1 == LINEAR_BINS { 1.0 } else { 2.0 };
+                let slope = LONG as f32 / (TAU * GAMMA) * (high - low) / span;
+                let above = if own > low && own > high { peak } else { slope };
+                0.5 * TAU / LONG as f32 * ((HOP * m % LONG) as f32 + HOP as f32 * above)
+            })
+        },
+    )
 }
 
 /// A phase within -pi..=pi.
 fn wrap(phase: f32) -> f32 {
-    // The cast rounds toward zero and saturates; without newer instructions than every x86-64 has, `round` is a call.
-    let turns = phase * (1.0 / TAU);
-    phase - TAU * (turns + 0.5f32.copysign(turns)) as i32 as f32
+    /// 1.5 2^23: what is added to it is rounded to an integer. Without newer instructions than every x86-64 has, `round` is a call.
+    const MAGIC: f32 = 12_582_912.0;
+    phase - TAU * (phase * (1.0 / TAU) + MAGIC - MAGIC)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BinaryHeap;
     use std::f32::consts::PI;
+
+    /// The ways as Průša and Søndergaard find them: the loudest of the bins that are known leads to its neighbours.
+    fn ways_by_heap(levels: &Bins, before: &Bins) -> [Way; LINEAR_BINS] {
+        let audible = levels.iter().chain(before).fold(f32::MIN, |a, &b| a.max(b)) - TOLERANCE;
+        let mut ways = [Way::Nowhere; LINEAR_BINS];
+        let mut waiting: Vec<bool> = levels.iter().map(|&level| level > audible).collect();
+        let past = (0..LINEAR_BINS).filter(|&m| waiting[m] && before[m] > audible);
+        let mut heap: BinaryHeap<(u64, bool, usize)> = past.map(|m| (rank(before[m], true, m), true, m)).collect();
+        let here = |m: usize| (rank(levels[m], false, m), false, m);
+        while let Some(begins) = (0..LINEAR_BINS).filter(|&m| waiting[m]).max_by_key(|&m| here(m)) {
+            let Some((_, past, m)) = heap.pop() else {
+                waiting[begins] = false;
+                heap.push(here(begins));
+                continue;
+            };
+            let leads = if past { vec![(m, Way::On)] } else { vec![(m + 1, Way::Up), (m.wrapping_sub(1), Way::Down)] };
+            for (to, way) in leads {
+                if waiting.get(to) == Some(&true) {
+                    (waiting[to], ways[to]) = (false, way);
+                    heap.push(here(to));
+                }
+            }
+        }
+        ways
+    }
+
+    proptest! {
+        #[test]
+        fn two_sweeps_find_what_the_heap_does(
+            levels in prop::collection::vec(-14_000..0, LINEAR_BINS),
+            before in prop::collection::vec(-14_000..0, LINEAR_BINS),
+            quieter in prop_oneof![Just(0), 0..12_000],
+            smooth in 1..9usize,
+            flood in 6_000..42_000,
+        ) {
+            // Mountains of various widths, some of them under water, where all bins are alike.
+            let level = |values: &[i32], m: usize| {
+                let around = &values[m.saturating_sub(smooth)..(m + smooth).min(LINEAR_BINS)];
+                (3e-3 * around.iter().sum::<i32>() as f32 / around.len() as f32).max(flood as f32 * -1e-3)
+            };
+            let levels: Bins = std::array::from_fn(|m| level(&levels, m));
+            let before: Bins = std::array::from_fn(|m| level(&before, m) - quieter as f32 * 1e-3);
+            prop_assert_eq!(ways(&levels, &before), ways_by_heap(&levels, &before));
+        }
+    }
 
     #[test]
     fn a_steady_partial_advances_by_its_own_frequency() {

@@ -14,6 +14,7 @@
 
 use super::bands::LINEAR_BINS;
 use super::phase::Bins;
+use crate::ops::{exp, vectorised};
 
 /// The `e` of the anisotropy, in nepers squared.
 const FLAT: f32 = 0.03;
@@ -72,17 +73,40 @@ impl Texture {
 
 /// How much of each bin's power is noise, 0..=1, in a frame of these log magnitudes where the means are `tensor`.
 pub(super) fn noisy(levels: &Bins, tensor: &Tensor) -> Bins {
-    let weights = levels.map(|level| (0.5 * level).exp());
-    let weighted: Tensor = std::array::from_fn(|i| std::array::from_fn(|m| weights[m] * tensor[i][m]));
-    std::array::from_fn(|m| {
-        let around = m.saturating_sub(REACH)..(m + REACH + 1).min(LINEAR_BINS);
-        let sum = |values: &Bins| values[around.clone()].iter().sum::<f32>();
-        let weight = sum(&weights);
-        let [tt, ff, tf] = [0, 1, 2].map(|i: usize| sum(&weighted[i]) / weight);
-        let anisotropy = ((tt - ff).powi(2) + 4.0 * tf * tf).sqrt() / (tt + ff + FLAT);
-        let plain = (2.0 - (tt + ff) / PLAIN).clamp(0.0, 1.0);
-        plain * ((LINE - anisotropy) / (LINE - NOISE)).clamp(0.0, 1.0)
-    })
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut weights = [0.0; LINEAR_BINS];
+            weights.iter_mut().zip(levels).for_each(|(weight, level)| *weight = exp(0.5 * level));
+            let weight = around(&weights);
+            let mut means = [[0.0; LINEAR_BINS]; 3];
+            for (mean, tensor) in means.iter_mut().zip(tensor) {
+                mean.iter_mut().zip(tensor.iter().zip(&weights)).for_each(|(m, (t, weight))| *m = t * weight);
+                *mean = around(mean);
+                mean.iter_mut().zip(&weight).for_each(|(mean, weight)| *mean /= weight);
+            }
+            let [tt, ff, tf] = &means;
+            let mut noisy = [0.0; LINEAR_BINS];
+            for (noisy, ((tt, ff), tf)) in noisy.iter_mut().zip(tt.iter().zip(ff).zip(tf)) {
+                let anisotropy = ((tt - ff) * (tt - ff) + 4.0 * tf * tf).sqrt() / (tt + ff + FLAT);
+                let plain = (2.0 - (tt + ff) / PLAIN).clamp(0.0, 1.0);
+                *noisy = plain * ((LINE - anisotropy) / (LINE - NOISE)).clamp(0.0, 1.0);
+            }
+            noisy
+        },
+    )
+}
+
+/// The sum over each bin and those up to [`REACH`] away.
+#[inline(always)]
+fn around(values: &Bins) -> Bins {
+    let mut padded = [0.0; LINEAR_BINS + 2 * REACH];
+    padded[REACH..REACH + LINEAR_BINS].copy_from_slice(values);
+    let mut sums = [0.0; LINEAR_BINS];
+    for offset in 0..=2 * REACH {
+        sums.iter_mut().zip(&padded[offset..]).for_each(|(sum, value)| *sum += value);
+    }
+    sums
 }
 
 #[cfg(test)]

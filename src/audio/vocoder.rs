@@ -13,6 +13,8 @@ pub use memory::VocoderMemory;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use realfft::num_complex::Complex32;
+
 use super::bands::LONG;
 use super::consistency::{ITERATIONS, Integrated, Phasors, Refiner};
 use super::noise::BandPowers;
@@ -21,7 +23,7 @@ use super::spectrogram::{FRAME_VALUES, LINEAR_FLOOR, Spectrogram};
 use super::synthesis::{Frame, FrameSound, Plan, SLOPE_FLOOR, Synthesis};
 use super::texture::Texture;
 use super::{HOP, Stereo};
-use crate::ops::{map_each, threads};
+use crate::ops::{map_each, threads, vectorised};
 
 /// Frames that are worked on at once, at least, and by each thread: so many that handing them out does not matter, and no more
 /// than stays in a core's cache.
@@ -41,7 +43,7 @@ pub struct Vocoder {
     /// The bands of the last frames received, oldest first.
     powers: [Arc<BandPowers>; 3],
     /// The last frame received: it waits for the one behind it.
-    waiting: Option<Frame>,
+    waiting: Option<Arc<Frame>>,
     /// Frames that have their phases from the integrator.
     made: u64,
     refiner: Refiner,
@@ -70,7 +72,7 @@ impl Vocoder {
             refiner: Refiner::new(),
             planned: VecDeque::new(),
             left: 0,
-            overlap: [vec![0.0; LONG], vec![0.0; LONG]],
+            overlap: vec![Complex32::default(); LONG],
             synthesis,
         }
     }
@@ -103,7 +105,7 @@ impl Vocoder {
 
     fn step_block(&mut self, frames: &[&[f32]], sound: &mut Stereo) {
         let heard = map_each(frames, |values| {
-            let frame = Frame::new(values);
+            let frame = Arc::new(Frame::new(values));
             let powers = self.synthesis.noise.powers(&frame.bands());
             (frame, Arc::new(powers))
         });
@@ -123,27 +125,30 @@ impl Vocoder {
         let mut sound = Stereo::default();
         if let Some(last) = self.waiting.take() {
             self.hear(Arc::clone(&self.powers[2]));
-            let plan = self.plan(last.clone(), &last);
+            let plan = self.plan(Arc::clone(&last), &last);
             self.make(vec![plan], true, &mut sound);
-            for _ in 0..LONG / 2 / HOP {
-                self.emit(&mut sound);
-            }
+            self.emit(LONG / 2 / HOP, &mut sound);
         }
         *self = Self::at_start(Arc::clone(&self.synthesis));
         sound
     }
 
     /// Refines the next frames, the last if `ended`, and moves what is finished to `sound`.
-    fn make(&mut self, plans: Vec<Plan>, ended: bool, sound: &mut Stereo) {
+    fn make(&mut self, plans: Vec<Arc<Plan>>, ended: bool, sound: &mut Stereo) {
         let integrated =
-            plans.iter().map(|Plan { frame, phases, .. }| Integrated { magnitudes: &frame.magnitudes, phases });
+            plans.iter().map(|plan| Integrated { magnitudes: &plan.frame.magnitudes, phases: &plan.phases });
         let refined = self.refiner.step(&integrated.collect::<Vec<_>>(), ended);
-        self.planned.extend(plans.into_iter().map(Arc::new));
+        self.planned.extend(plans);
         let ready: Vec<(Arc<Plan>, Phasors)> = self.planned.drain(..refined.len()).zip(refined).collect();
-        for made in map_each(&ready, |(plan, phasors)| self.synthesis.sound(plan, phasors)) {
-            self.add(&made);
-            self.emit(sound);
+        self.overlap.resize(LONG + ready.len() * HOP, Complex32::default());
+        for (i, made) in map_each(&ready, |(plan, phasors)| self.synthesis.sound(plan, phasors)).iter().enumerate() {
+            let overlap = &mut self.overlap[i * HOP..];
+            vectorised(
+                #[inline(always)]
+                || overlap.iter_mut().zip(made).for_each(|(sum, sample)| *sum += sample),
+            );
         }
+        self.emit(ready.len(), sound);
     }
 
     /// Takes the bands of the next frame.
@@ -153,32 +158,22 @@ impl Vocoder {
     }
 
     /// What the next frame to be made takes from those around it.
-    fn plan(&mut self, frame: Frame, next: &Frame) -> Plan {
+    fn plan(&mut self, frame: Arc<Frame>, next: &Frame) -> Arc<Plan> {
         let number = self.made;
         self.made += 1;
         let texture = self.texture.step(&frame.given, &next.given);
         let random = self.synthesis.random_phases(number);
         let phases = *self.integrator.step(&frame.levels, &next.levels, &random);
-        Plan { number, frame, phases, texture, powers: self.powers.clone() }
+        Arc::new(Plan { number, frame, phases, texture, powers: self.powers.clone() })
     }
 
-    /// Adds the sound of a frame to the overlap.
-    fn add(&mut self, made: &FrameSound) {
-        for (overlap, made) in self.overlap.iter_mut().zip(made) {
-            overlap.iter_mut().zip(made).for_each(|(o, s)| *o += s);
-        }
-    }
-
-    /// Moves the finished hop at the front of the overlap to `sound`, unless it lies before sample 0.
-    fn emit(&mut self, sound: &mut Stereo) {
-        for (overlap, channel) in self.overlap.iter_mut().zip([&mut sound.left, &mut sound.right]) {
-            if self.left >= (LONG / 2 / HOP) as u64 {
-                channel.extend_from_slice(&overlap[..HOP]);
-            }
-            overlap.copy_within(HOP.., 0);
-            overlap[LONG - HOP..].fill(0.0);
-        }
-        self.left += 1;
+    /// Moves the finished hops at the front of the overlap to `sound`, but for those that lie before sample 0.
+    fn emit(&mut self, hops: usize, sound: &mut Stereo) {
+        let before = ((LONG / 2 / HOP) as u64).saturating_sub(self.left).min(hops as u64) as usize;
+        sound.left.extend(self.overlap[before * HOP..hops * HOP].iter().map(|sample| sample.re));
+        sound.right.extend(self.overlap[before * HOP..hops * HOP].iter().map(|sample| sample.im));
+        self.overlap.drain(..hops * HOP);
+        self.left += hops as u64;
     }
 }
 

@@ -51,11 +51,12 @@ pub use bag::bag_mean;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::optimiser;
 pub use dual::Dual;
-pub(crate) use fast::exp;
+pub(crate) use fast::{exp, ln, sin_cos};
 pub use group_norm::{Groups, group_norm};
 pub use kernel::{as_part, in_pool, map_each, threads};
 pub use linear::linear;
 pub use params::{Init, Params, Scope};
 pub use patches::{Taps, patches};
+pub(crate) use simd::vectorised;
 pub use softmax::softmax;
 pub use weight::Weight;

@@ -47,7 +47,8 @@ impl Vocoder {
         let mut vocoder = Self::new(seed);
         let known = usize::try_from(memory.frames).unwrap_or(usize::MAX).min(3);
         let tail = frames.len().checked_sub(known * FRAME_VALUES)?;
-        let mut known: Vec<Frame> = frames[tail..].chunks_exact(FRAME_VALUES).map(Frame::new).collect();
+        let frames = frames[tail..].chunks_exact(FRAME_VALUES);
+        let mut known: Vec<Arc<Frame>> = frames.map(|values| Arc::new(Frame::new(values))).collect();
         known.iter().for_each(|frame| vocoder.hear(Arc::new(vocoder.synthesis.noise.powers(&frame.bands()))));
         if let [.., made, _] = known.as_slice() {
             let (phases, []) = memory.phases.as_chunks::<LINEAR_BINS>() else { return None };

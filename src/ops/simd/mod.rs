@@ -88,7 +88,7 @@ impl Level {
 /// Runs `body`, compiled for the current level. Only what is inlined into `body` gains by it: mark it and the functions it
 /// calls `#[inline(always)]`.
 #[inline(always)]
-pub(super) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     match Level::current() {
         // SAFETY: `current` returns only levels that this processor has.
