@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use super::SAMPLE_RATE;
 use super::bands::{BANDS, Blend, LINEAR_BINS, LONG, PARTS, SPLIT_HZ, TOP_HZ, band_position};
 use super::spectrogram::{BAND_FLOOR, FRAME_VALUES, LINEAR_FLOOR, layout};
+use crate::ops::{exp, ln, vectorised};
 
 /// Rows of a column, lowest frequency first.
 pub const COLUMN_ROWS: usize = 96;
@@ -14,30 +15,27 @@ const BOTTOM_DB: f32 = -90.0;
 /// window, -25.3 dB. Taken off, so that noise is painted alike on both sides of 4 kHz.
 const NOISE_GAIN: f32 = 1.5 * 4.0 / LONG as f32;
 
-/// Where the power of a row is read.
+/// Where the power of a row is read, below 4 kHz.
 enum Row {
     /// The loudest of these linear bins.
     Bins(std::ops::Range<usize>),
     /// Between two linear bins.
     Bin(Blend),
-    /// Between two bands.
-    Band(Blend),
 }
 
-static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
+/// The rows below 4 kHz, and where those above lie between two bands.
+static ROWS: LazyLock<(Vec<Row>, Vec<Blend>)> = LazyLock::new(|| {
     let top = (1.0 + TOP_HZ / 500.0).ln();
     let hz = |row: f32| 500.0 * ((row / COLUMN_ROWS as f32 * top).exp() - 1.0);
     let bin = |hz: f32| hz * LONG as f32 / SAMPLE_RATE as f32;
-    let row = |row: usize| {
-        let (low, centre, high) = (hz(row as f32), hz(row as f32 + 0.5), hz(row as f32 + 1.0));
-        let bins = bin(low).ceil() as usize..(bin(high).ceil() as usize).min(LINEAR_BINS);
-        match (centre < SPLIT_HZ, bins.is_empty()) {
-            (true, false) => Row::Bins(bins),
-            (true, true) => Row::Bin(Blend::at(bin(centre), LINEAR_BINS)),
-            (false, _) => Row::Band(Blend::at(band_position(centre), BANDS)),
-        }
+    let centre = |row: usize| hz(row as f32 + 0.5);
+    let low = |row: usize| {
+        let bins = bin(hz(row as f32)).ceil() as usize..(bin(hz(row as f32 + 1.0)).ceil() as usize).min(LINEAR_BINS);
+        if bins.is_empty() { Row::Bin(Blend::at(bin(centre(row)), LINEAR_BINS)) } else { Row::Bins(bins) }
     };
-    (0..COLUMN_ROWS).map(row).collect()
+    let split = (0..COLUMN_ROWS).filter(|&row| centre(row) < SPLIT_HZ).count();
+    let high = |row: usize| Blend::at(band_position(centre(row)), BANDS);
+    ((0..split).map(low).collect(), (split..COLUMN_ROWS).map(high).collect())
 });
 
 /// The row, not rounded, at which a frequency is displayed.
@@ -50,24 +48,60 @@ pub fn column_row(hz: f64) -> f64 {
 /// first, the level of both channels together from -90 dBFS (0) to 0 dBFS (255). The rows are equally spaced in
 /// `ln(1 + f / 500 Hz)` up to 22 kHz.
 pub fn columns(frames: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(frames.len() / FRAME_VALUES * COLUMN_ROWS);
-    for frame in frames.chunks_exact(FRAME_VALUES) {
+    let (low, high) = &*ROWS;
+    let mut bytes = vec![0; frames.len() / FRAME_VALUES * COLUMN_ROWS];
+    for (frame, column) in frames.chunks_exact(FRAME_VALUES).zip(bytes.chunks_exact_mut(COLUMN_ROWS)) {
         let (linear, bands) = (&frame[layout::LINEAR], &frame[layout::BAND]);
-        bytes.extend(ROWS.iter().map(|row| {
-            let bin = |v: f32| (v.exp() - LINEAR_FLOOR).max(0.0).powi(2);
-            let power = match row {
-                Row::Bins(bins) => bin(linear[bins.clone()].iter().fold(f32::MIN, |a, &b| a.max(b))),
-                Row::Bin(b) => bin(b.of(linear)),
-                Row::Band(b) => {
-                    let sum: f32 = bands.chunks_exact(BANDS).map(|part| (2.0 * b.of(part)).exp() - BAND_FLOOR).sum();
-                    sum.max(0.0) / PARTS as f32 * NOISE_GAIN
-                }
+        let mut rows = [0.0; COLUMN_ROWS];
+        for (level, row) in rows.iter_mut().zip(low) {
+            *level = match row {
+                Row::Bins(bins) => linear[bins.clone()].iter().fold(f32::MIN, |a, &b| a.max(b)),
+                Row::Bin(blend) => blend.of(linear),
             };
-            // The cast saturates, and makes 0 of what is not a number.
-            (255.0 * (1.0 - 10.0 * power.log10() / BOTTOM_DB)).round() as u8
-        }));
+        }
+        let mut parts = [[0.0; COLUMN_ROWS]; PARTS];
+        for (levels, bands) in parts.iter_mut().zip(bands.chunks_exact(BANDS)) {
+            levels.iter_mut().zip(high).for_each(|(level, blend)| *level = blend.of(bands));
+        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let (bins, bands) = rows.split_at_mut(low.len());
+                powers_of_bins(bins);
+                powers_of_bands(&parts, bands);
+                brightness(&mut rows);
+            },
+        );
+        // The cast saturates, and makes 0 of what is not a number.
+        column.iter_mut().zip(rows).for_each(|(byte, brightness)| *byte = (brightness + 0.5) as u8);
     }
     bytes
+}
+
+/// Levels of linear bins become powers.
+#[inline(always)]
+fn powers_of_bins(levels: &mut [f32]) {
+    for level in levels {
+        let magnitude = (exp(*level) - LINEAR_FLOOR).max(0.0);
+        *level = magnitude * magnitude;
+    }
+}
+
+/// Powers of bands, the mean of their parts.
+#[inline(always)]
+fn powers_of_bands([first, second]: &[[f32; COLUMN_ROWS]; PARTS], powers: &mut [f32]) {
+    for ((power, first), second) in powers.iter_mut().zip(first).zip(second) {
+        *power = (exp(2.0 * first) + exp(2.0 * second) - 2.0 * BAND_FLOOR) * 0.5 * NOISE_GAIN;
+    }
+}
+
+/// Powers become brightnesses, 255 at full scale, not rounded.
+#[inline(always)]
+fn brightness(powers: &mut [f32]) {
+    for power in powers {
+        let db = 10.0 / std::f32::consts::LN_10 * ln(power.max(f32::MIN_POSITIVE));
+        *power = 255.0 * (1.0 - db / BOTTOM_DB);
+    }
 }
 
 #[cfg(test)]

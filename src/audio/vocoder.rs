@@ -97,27 +97,42 @@ impl Vocoder {
     /// Only the integrator takes one frame after the other; what goes before and after is done for many frames at once, on
     /// all threads unless this one works on a part of something.
     pub fn step(&mut self, frames: &[f32]) -> Stereo {
-        let frames: Vec<&[f32]> = frames.chunks_exact(FRAME_VALUES).collect();
-        let mut sound = Stereo::default();
-        frames.chunks(BLOCK.0.max(BLOCK.1 * threads())).for_each(|block| self.step_block(block, &mut sound));
-        sound
+        self.step_remembering(frames, &[]).0
     }
 
-    fn step_block(&mut self, frames: &[&[f32]], sound: &mut Stereo) {
-        let heard = map_each(frames, |values| {
+    /// The same, and the [`Vocoder::memory`] before each frame of `frames` whose number is in `places`, in their order.
+    pub fn step_remembering(&mut self, frames: &[f32], places: &[usize]) -> (Stereo, Vec<VocoderMemory>) {
+        let frames: Vec<(usize, &[f32])> = frames.chunks_exact(FRAME_VALUES).enumerate().collect();
+        let (mut sound, mut memories) = (Stereo::default(), Vec::with_capacity(places.len()));
+        for block in frames.chunks(BLOCK.0.max(BLOCK.1 * threads())) {
+            let plans = self.plans(block, |place, vocoder| {
+                if places.contains(&place) {
+                    memories.push(vocoder.memory());
+                }
+            });
+            self.make(plans, false, &mut sound);
+        }
+        (sound, memories)
+    }
+
+    /// Takes numbered frames in and gives the plans of those that now have the one behind them; `before` is called before each
+    /// of them is taken in.
+    fn plans(&mut self, frames: &[(usize, &[f32])], mut before: impl FnMut(usize, &Self)) -> Vec<Arc<Plan>> {
+        let heard = map_each(frames, |(_, values)| {
             let frame = Arc::new(Frame::new(values));
             let powers = self.synthesis.noise.powers(&frame.bands());
             (frame, Arc::new(powers))
         });
         let mut plans = Vec::with_capacity(heard.len());
-        for (next, powers) in heard {
+        for ((next, powers), (place, _)) in heard.into_iter().zip(frames) {
+            before(*place, self);
             self.hear(powers);
             if let Some(frame) = self.waiting.take() {
                 plans.push(self.plan(frame, &next));
             }
             self.waiting = Some(next);
         }
-        self.make(plans, false, sound);
+        plans
     }
 
     /// Ends the sound: gives the samples still held and returns to frame 0.

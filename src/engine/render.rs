@@ -89,7 +89,7 @@ impl ModelRenderer {
         // Addressed by seed, step and latent frame, so that noise does not depend on how the timeline is cut.
         let noise = |step: usize| {
             let of_stream = |due: &&mut Due<'_, StreamState, PreparedCondition>| -> Vec<f32> {
-                let std = if step == 0 { SD * f64::from(due.condition.temperature) } else { SD };
+                let std = SD as f32 * if step == 0 { due.condition.temperature } else { 1.0 };
                 let frames = due.stream.frame..due.stream.frame + frames as u64;
                 frames.flat_map(|frame| frame_noise(due.stream.seed, step as u64, frame, channels, std)).collect()
             };

@@ -86,14 +86,10 @@ impl StreamState {
     /// The sound of the next latent frames, of `latent` spectrogram values each. What the vocoder remembers before each of
     /// the last is kept.
     fn hear(&mut self, spectrogram: &[f32], latent: usize) -> Stereo {
-        let kept = latents_renewed_in(latent);
-        let last = spectrogram.len().min(kept * latent);
-        let (first, last) = spectrogram.split_at(spectrogram.len() - last);
-        let mut pcm = self.vocoder.step(first);
-        for spectrogram in last.chunks_exact(latent) {
-            self.memories.push_back(self.vocoder.memory());
-            pcm.extend(&self.vocoder.step(spectrogram));
-        }
+        let (latents, kept) = (spectrogram.len() / latent, latents_renewed_in(latent));
+        let last = (latents.saturating_sub(kept)..latents).map(|n| n * latent / FRAME_VALUES);
+        let (pcm, memories) = self.vocoder.step_remembering(spectrogram, &last.collect::<Vec<_>>());
+        self.memories.extend(memories);
         self.memories.drain(..self.memories.len().saturating_sub(kept));
         pcm
     }

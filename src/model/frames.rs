@@ -36,6 +36,18 @@ pub fn denormalise(value: usize, x: f32) -> f32 {
     x * scale + shift
 }
 
+/// The same for frames, (frames, [`FRAME_VALUES`]) row-major.
+pub fn denormalised(frames: &[f32]) -> Vec<f32> {
+    let mut values = frames.to_vec();
+    for frame in values.chunks_exact_mut(FRAME_VALUES) {
+        for alike in [0..LINEAR_BINS, LINEAR_BINS..LEVELS, LEVELS..FRAME_VALUES] {
+            let (shift, scale) = constants(alike.start);
+            frame[alike].iter_mut().for_each(|x| *x = *x * scale + shift);
+        }
+    }
+    values
+}
+
 /// How much a value of a frame changes for one of its normalised value.
 pub fn spread_of(value: usize) -> f32 {
     constants(value % FRAME_VALUES).1
@@ -167,6 +179,9 @@ mod tests {
             let y = normalise(place, x);
             assert!((denormalise(place, y) - x).abs() < 1e-5 && y.abs() < 3.0, "value {place}: {x} -> {y}");
         }
+        let normal: Vec<f32> = (0..2 * FRAME_VALUES).map(|place| (place as f32).sin()).collect();
+        let each: Vec<f32> = normal.iter().enumerate().map(|(place, &x)| denormalise(place, x)).collect();
+        assert_eq!(denormalised(&normal), each);
     }
 
     /// A window of five frames of silence with some values changed in each.

@@ -5,7 +5,7 @@
 
 use super::conditioning::control_numbers;
 use super::fingerprint::fingerprint;
-use super::frames::denormalise;
+use super::frames::denormalised;
 use super::metre::Metre;
 use super::spec::ModelSpec;
 use super::text::ngrams;
@@ -259,8 +259,10 @@ impl Model {
         })?;
         let pasts = decoded.split_off(1);
         *state = DecoderState::of_arrays(&pasts);
-        let frames = single(decoded)?.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
-        Ok(map_each(&frames, |frames| frames.iter().enumerate().map(|(i, &x)| denormalise(i, x)).collect()))
+        let frames = single(decoded)?.to_dtype(DType::F32)?;
+        let each = frames.elem_count() / frames.dim(0)?;
+        let frames = frames.flatten_all()?.to_vec1::<f32>()?;
+        Ok(map_each(&frames.chunks_exact(each).collect::<Vec<_>>(), |frames| denormalised(frames)))
     }
 }
 

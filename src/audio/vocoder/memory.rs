@@ -85,6 +85,14 @@ mod tests {
             let memory = vocoder.memory();
             let mut recalled = Vocoder::recall(seed, &memory, frames(known.saturating_sub(3), known)).unwrap();
             prop_assert_eq!(recalled.memory(), memory.clone());
+            let places = [0, more, now - known - 1];
+            let (_, memories) = vocoder.clone().step_remembering(frames(known, now), &places);
+            for (place, memory) in places.into_iter().zip(&memories) {
+                let mut vocoder = vocoder.clone();
+                vocoder.step(frames(known, known + place));
+                prop_assert_eq!(&vocoder.memory(), memory);
+            }
+            prop_assert_eq!(memories.len(), places.len());
             vocoder.step(frames(known, now));
             recalled.step(frames(known, now));
             prop_assert_eq!(recalled.memory(), vocoder.memory());

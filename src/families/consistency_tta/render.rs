@@ -146,7 +146,7 @@ impl TtaRenderer {
             let std = if step == 0 { condition.temperature } else { 1.0 };
             let rows = first..first + WINDOW_ROWS as u64;
             let noise: Vec<f32> =
-                rows.flat_map(|row| frame_noise(stream.seed, step as u64, row, values, std)).collect();
+                rows.flat_map(|row| frame_noise(stream.seed, step as u64, row, values, std as f32)).collect();
             Tensor::from_vec(noise, shape(WINDOW_ROWS), &Device::Cpu)
         };
         let noises = (0..steps).map(noise).collect::<candle_core::Result<Vec<_>>>()?;
