@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
 use twostep::model::Model;
 use twostep::scm::sampler::SamplerKind;
 
@@ -73,7 +74,25 @@ fn decoder_and_student_go_on_alone() {
 
     let absent = train(&work, "decoder", &["--steps", "4", "--attend", "clock=2"]);
     assert!(String::from_utf8_lossy(&absent.stderr).contains("there is no clock to learn from"));
+    let codec = || candle_core::safetensors::load(work.join("codec.safetensors"), &Device::Cpu).unwrap();
+    let changed = |before: &HashMap<String, Tensor>| -> Vec<String> {
+        let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut after = codec();
+        after.retain(|name, tensor| before.get(name).is_none_or(|before| numbers(before) != numbers(tensor)));
+        after.into_keys().collect()
+    };
+    let first = codec();
+    trained(&work, "decoder", &["--steps", "2", "--low-branch"]);
+    assert!(!first.keys().any(|name| name.starts_with("decoder.low.")));
+    let learned = changed(&first);
+    assert!(!learned.is_empty() && learned.iter().all(|name| name.starts_with("decoder.low.")), "{learned:?}");
+    let second = codec();
     trained(&work, "decoder", &["--steps", "4", "--attend", "rain=0.5"]);
+    let learned = changed(&second);
+    assert!(learned.iter().all(|name| name.starts_with("decoder.")));
+    for of in ["decoder.low.", "decoder.output."] {
+        assert!(learned.iter().any(|name| name.starts_with(of)), "{of} of {learned:?}");
+    }
     let from = model.to_str().unwrap();
     let on = ["--steps", "2", "--from", from, "--out", more.to_str().unwrap()];
     std::fs::remove_dir_all(work.join("student")).unwrap();
@@ -87,7 +106,13 @@ fn decoder_and_student_go_on_alone() {
     let stages: Vec<_> = spec.training.iter().map(|s| (s.stage.as_str(), s.steps, s.from.as_deref())).collect();
     assert_eq!(
         stages,
-        [("codec", 3, None), ("decoder", 4, None), ("teacher", 3, None), ("student", 2, Some("default"))]
+        [
+            ("codec", 3, None),
+            ("decoder", 4, None),
+            ("low-branch", 2, None),
+            ("teacher", 3, None),
+            ("student", 2, Some("default"))
+        ]
     );
 
     std::fs::remove_dir_all(work.join("student")).unwrap();

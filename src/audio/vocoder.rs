@@ -25,9 +25,9 @@ use super::texture::Texture;
 use super::{HOP, Stereo};
 use crate::ops::{map_each, threads, vectorised};
 
-/// Frames that are worked on at once, at least, and by each thread: so many that handing them out does not matter, and no more
-/// than stays in a core's cache.
-const BLOCK: (usize, usize) = (24, 6);
+/// Frames that are worked on at once by each thread: so many that handing them out does not matter, and no more than stay in a
+/// core's cache.
+const BLOCK: usize = 24;
 
 /// Turns spectrograms into sound, all at once or as they come, with bit-identical results: every random number is
 /// addressed by (seed, frame). A clone is a snapshot.
@@ -104,7 +104,7 @@ impl Vocoder {
     pub fn step_remembering(&mut self, frames: &[f32], places: &[usize]) -> (Stereo, Vec<VocoderMemory>) {
         let frames: Vec<(usize, &[f32])> = frames.chunks_exact(FRAME_VALUES).enumerate().collect();
         let (mut sound, mut memories) = (Stereo::default(), Vec::with_capacity(places.len()));
-        for block in frames.chunks(BLOCK.0.max(BLOCK.1 * threads())) {
+        for block in frames.chunks(BLOCK * threads()) {
             let plans = self.plans(block, |place, vocoder| {
                 if places.contains(&place) {
                     memories.push(vocoder.memory());

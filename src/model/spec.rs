@@ -98,7 +98,7 @@ pub struct SamplerSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSpec {
-    /// "codec", "decoder", "teacher", "student", "tuning" or "average".
+    /// "codec", "decoder", "low-branch", "teacher", "student", "tuning" or "average".
     pub stage: String,
     /// The student's objective.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +180,7 @@ impl ModelSpec {
                 latent_width: sizes.latent_width,
                 encoder_blocks: 2,
                 decoder_blocks: 3,
+                low_branch: None,
             },
             generator: GeneratorConfig {
                 latent_channels: sizes.channels,
@@ -261,6 +262,18 @@ impl ModelSpec {
         if let Some((field, size)) = sizes.into_iter().find(|&(_, size)| size == 0 || size > 4096) {
             return Err(format!("{field} is {size}, out of 1..=4096"));
         }
+        if let Some(branch) = &self.codec.low_branch {
+            if !(1..FRAME_VALUES).contains(&branch.values) {
+                return Err(format!("codec.low_branch.values is {}, out of 1..{FRAME_VALUES}", branch.values));
+            }
+            // A stream that is taken up again finds the decoder's state out from its context.
+            if branch.reach() > self.generator.context_frames {
+                let (reach, context) = (branch.reach(), self.generator.context_frames);
+                return Err(format!(
+                    "codec.low_branch.blocks reach {reach} frames back, further than {context} of context"
+                ));
+            }
+        }
         let SamplerSpec { kind, t_mid, context_noise, guidance, guidance_max } = self.sampler;
         if self.generator.segments != (kind == SamplerKind::Segments) {
             return Err("sampler.kind and generator.segments do not belong together".to_owned());
@@ -281,6 +294,7 @@ impl ModelSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nets::low_branch::LowBranchConfig;
 
     fn spec() -> ModelSpec {
         ModelSpec::new("test", TINY, vec![], vec!["rain".into()], vec!["bpm".into()])
@@ -323,6 +337,16 @@ mod tests {
         assert!(error(|s| s.sampler.context_noise = 1.5).contains("sampler.context_noise"));
         assert!(error(|s| s.sampler.kind = SamplerKind::Segments).contains("generator.segments"));
         assert!(error(|s| s.generator.latent_channels = 9).contains("generator.latent_channels"));
+        let branch = |change: fn(&mut LowBranchConfig)| {
+            let mut low_branch = LowBranchConfig::default();
+            change(&mut low_branch);
+            let spec = spec();
+            let spec = ModelSpec { codec: CodecConfig { low_branch: Some(low_branch), ..spec.codec }, ..spec };
+            spec.check()
+        };
+        assert_eq!(branch(|_| ()), Ok(()));
+        assert!(branch(|b| b.values = FRAME_VALUES).unwrap_err().contains("codec.low_branch.values"));
+        assert!(branch(|b| b.blocks = 7).unwrap_err().contains("codec.low_branch.blocks reach 28"));
         std::fs::write(folder.path().join(FILE), "{\"format\": 1").unwrap();
         assert!(ModelSpec::read(folder.path()).unwrap_err().to_string().contains("model.json"));
         std::fs::remove_file(folder.path().join(FILE)).unwrap();

@@ -3,13 +3,12 @@
 //! Eight frames make one latent frame. The encoder sees both sides of a moment; it runs in training only. The decoder
 //! is causal and runs as a stream as well: its whole state is the last inputs of its convolutions.
 
-use super::layers::{EPS, Linear, Mlp};
-use crate::ops::{Array, Init, Scope};
+use super::conv_block::{Block, KERNEL, blocks, zeros};
+use super::layers::{EPS, Linear};
+use super::low_branch::{LowBranch, LowBranchConfig};
+use crate::ops::{Array, Scope};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
-
-/// Taps of the depthwise convolutions.
-const KERNEL: usize = 5;
 
 /// Hyper-parameters of the codec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +28,9 @@ pub struct CodecConfig {
     pub encoder_blocks: usize,
     /// Blocks of the decoder at each rate.
     pub decoder_blocks: usize,
+    /// The decoder's branch to the lowest values, if it has one; see [`super::low_branch`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_branch: Option<LowBranchConfig>,
 }
 
 impl CodecConfig {
@@ -37,37 +39,6 @@ impl CodecConfig {
         let frames = KERNEL / 2 * self.encoder_blocks;
         KERNEL / 2 * self.encoder_blocks + frames.div_ceil(self.frames_per_latent.max(1))
     }
-}
-
-/// `x + mlp(rms(depthwise(x)))`.
-struct Block {
-    kernel: Tensor,
-    mlp: Mlp,
-}
-
-impl Block {
-    fn new(scope: &mut Scope<'_>, width: usize, hidden: usize, gain: f64) -> Result<Self> {
-        Ok(Self {
-            kernel: scope.get("kernel", (KERNEL, width), Init::FanIn(1.0))?,
-            mlp: Mlp::new(&mut scope.at("mlp"), width, hidden, gain)?,
-        })
-    }
-
-    /// x (B, T, C); `padded` (B, T + KERNEL - 1, C) is x with what lies before and after it.
-    fn forward<A: Array>(&self, x: &A, padded: &A) -> Result<A> {
-        self.mlp.forward_add(&padded.depthwise(&self.kernel)?.rms_norm(EPS)?, x)
-    }
-}
-
-fn blocks(scope: &mut Scope<'_>, name: &str, count: usize, width: usize, expand: usize) -> Result<Vec<Block>> {
-    let gain = 1.0 / (2.0 * count as f64).sqrt();
-    (0..count).map(|i| Block::new(&mut scope.at(name).at(i), width, expand * width, gain)).collect()
-}
-
-/// `frames` steps of silence beside x (B, T, C).
-fn zeros<A: Array>(x: &A, frames: usize) -> Result<A> {
-    let (batch, _, width) = x.value().dims3()?;
-    Ok(A::constant(&Tensor::zeros((batch, frames, width), x.value().dtype(), x.value().device())?))
 }
 
 /// Spectrogram to latents.
@@ -86,9 +57,9 @@ impl Encoder {
         let c = config.clone();
         Ok(Self {
             input: Linear::new(&mut scope.at("input"), c.frame_values, c.frame_width, 1.0)?,
-            frame_blocks: blocks(scope, "frame", c.encoder_blocks, c.frame_width, 3)?,
+            frame_blocks: blocks(scope, "frame", c.encoder_blocks, c.frame_width, 3 * c.frame_width)?,
             gather: Linear::new(&mut scope.at("gather"), c.frames_per_latent * c.frame_width, c.latent_width, 1.0)?,
-            latent_blocks: blocks(scope, "latent", c.encoder_blocks, c.latent_width, 2)?,
+            latent_blocks: blocks(scope, "latent", c.encoder_blocks, c.latent_width, 2 * c.latent_width)?,
             output: Linear::new(&mut scope.at("output"), c.latent_width, c.latent_channels, 1.0)?,
             config: c,
         })
@@ -123,6 +94,7 @@ pub struct Decoder {
     scatter: Linear,
     frame_blocks: Vec<Block>,
     output: Linear,
+    low_branch: Option<LowBranch>,
 }
 
 /// What the decoder remembers of a batch of streams: the last `KERNEL - 1` inputs of every block, (B, 4, width).
@@ -158,15 +130,32 @@ impl DecoderState {
 impl Decoder {
     /// Builds it from the parameters at `scope`.
     pub fn new(config: &CodecConfig, scope: &mut Scope<'_>) -> Result<Self> {
+        Self::without_branch(config, scope)?.with_branch(&mut scope.at("low"))
+    }
+
+    /// The same with the parameters of the branch to the lowest values at another scope than the others'.
+    pub fn with_branch_of(config: &CodecConfig, others: &mut Scope<'_>, branch: &mut Scope<'_>) -> Result<Self> {
+        Self::without_branch(config, others)?.with_branch(&mut branch.at("low"))
+    }
+
+    fn without_branch(config: &CodecConfig, scope: &mut Scope<'_>) -> Result<Self> {
         let c = config.clone();
         Ok(Self {
             input: Linear::new(&mut scope.at("input"), c.latent_channels, c.latent_width, 1.0)?,
-            latent_blocks: blocks(scope, "latent", c.decoder_blocks, c.latent_width, 2)?,
+            latent_blocks: blocks(scope, "latent", c.decoder_blocks, c.latent_width, 2 * c.latent_width)?,
             scatter: Linear::new(&mut scope.at("scatter"), c.latent_width, c.frames_per_latent * c.frame_width, 1.0)?,
-            frame_blocks: blocks(scope, "frame", c.decoder_blocks, c.frame_width, 3)?,
+            frame_blocks: blocks(scope, "frame", c.decoder_blocks, c.frame_width, 3 * c.frame_width)?,
             output: Linear::new(&mut scope.at("output"), c.frame_width, c.frame_values, 1.0)?,
+            low_branch: None,
             config: c,
         })
+    }
+
+    /// The same with the branch to the lowest values, if the configuration has one, from the parameters at `branch`.
+    fn with_branch(mut self, branch: &mut Scope<'_>) -> Result<Self> {
+        self.low_branch =
+            self.config.low_branch.as_ref().map(|c| LowBranch::new(&self.config, c, branch)).transpose()?;
+        Ok(self)
     }
 
     /// Latents (B, T, C) from the very beginning to the normalised spectrogram (B, 8 T, frame_values).
@@ -178,6 +167,7 @@ impl Decoder {
     pub fn start(&self, batch: usize, dtype: DType, device: &Device) -> Result<DecoderState> {
         let widths = self.latent_blocks.iter().map(|_| self.config.latent_width);
         let widths = widths.chain(self.frame_blocks.iter().map(|_| self.config.frame_width));
+        let widths = widths.chain(self.low_branch.iter().flat_map(LowBranch::widths));
         let pasts = widths.map(|width| Tensor::zeros((batch, KERNEL - 1, width), dtype, device));
         Ok(DecoderState { pasts: pasts.collect::<Result<_>>()? })
     }
@@ -204,7 +194,10 @@ impl Decoder {
         for (i, block) in self.frame_blocks.iter().enumerate() {
             x = block.forward(&x, &A::cat(&[&past(self.latent_blocks.len() + i, &x)?, &x], 1)?)?;
         }
-        self.output.forward(&x.rms_norm(EPS)?)
+        let frames = self.output.forward(&x.rms_norm(EPS)?)?;
+        let Some(branch) = &self.low_branch else { return Ok(frames) };
+        let first = self.latent_blocks.len() + self.frame_blocks.len();
+        frames.add(&branch.forward(latents, |i, x| past(first + i, x))?)
     }
 }
 
@@ -216,7 +209,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn tiny(dtype: DType) -> (Encoder, Decoder, Params) {
-        let config = CodecConfig {
+        built(&config(None), dtype)
+    }
+
+    /// The same with a branch to the lowest values.
+    fn branched(dtype: DType) -> (Encoder, Decoder, Params) {
+        built(&config(Some(LowBranchConfig { values: 3, width: 4, hidden: 6, blocks: 2 })), dtype)
+    }
+
+    fn config(low_branch: Option<LowBranchConfig>) -> CodecConfig {
+        CodecConfig {
             frame_values: 7,
             frames_per_latent: 4,
             latent_channels: 5,
@@ -224,10 +226,14 @@ mod tests {
             latent_width: 8,
             encoder_blocks: 2,
             decoder_blocks: 2,
-        };
+            low_branch,
+        }
+    }
+
+    fn built(config: &CodecConfig, dtype: DType) -> (Encoder, Decoder, Params) {
         let mut params = Params::init(5, dtype, &Device::Cpu);
-        let encoder = Encoder::new(&config, &mut params.tracked().at("encoder")).unwrap();
-        let decoder = Decoder::new(&config, &mut params.tracked().at("decoder")).unwrap();
+        let encoder = Encoder::new(config, &mut params.tracked().at("encoder")).unwrap();
+        let decoder = Decoder::new(config, &mut params.tracked().at("decoder")).unwrap();
         (encoder, decoder, params)
     }
 
@@ -236,11 +242,25 @@ mod tests {
         let (encoder, decoder, _) = tiny(DType::F64);
         check_op(&[&[2, 8, 7]], |x| encoder.forward(&x[0]), |x| encoder.forward(&x[0]));
         check_op(&[&[2, 3, 5]], |x| decoder.forward(&x[0]), |x| decoder.forward(&x[0]));
+        let decoder = branched(DType::F64).1;
+        check_op(&[&[2, 3, 5]], |x| decoder.forward(&x[0]), |x| decoder.forward(&x[0]));
+    }
+
+    #[test]
+    fn a_new_branch_hardly_changes_the_lowest_values_and_nothing_else() {
+        let latents = normal(3, &[2, 4, 5]);
+        let [without, with] =
+            [tiny(DType::F64), branched(DType::F64)].map(|(_, decoder, _)| decoder.forward(&latents).unwrap());
+        let change = (with - without).unwrap();
+        let largest = |from, count| {
+            change.narrow(2, from, count).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap()
+        };
+        assert!((1e-6..0.1).contains(&largest(0, 3)) && largest(3, 4) == 0.0, "{}, {}", largest(0, 3), largest(3, 4));
     }
 
     #[test]
     fn every_parameter_learns() {
-        let (encoder, decoder, params) = tiny(DType::F64);
+        let (encoder, decoder, params) = branched(DType::F64);
         let y = decoder.forward(&encoder.forward(&normal(1, &[2, 12, 7])).unwrap()).unwrap();
         crate::nets::tests::every_parameter_learns(&params, &y);
     }
@@ -255,7 +275,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn any_chunking_gives_the_same_frames(cuts in prop::collection::vec(1usize..5, 1..6)) {
-            let (_, decoder, _) = tiny(DType::F64);
+            let (_, decoder, _) = branched(DType::F64);
             let latents = normal(9, &[2, cuts.iter().sum(), 5]);
             let whole = decoder.forward(&latents).unwrap();
             let mut state = decoder.start(2, DType::F64, &Device::Cpu).unwrap();

@@ -2,13 +2,16 @@
 //!
 //! * [`classifier`]: which sound it is, for measuring only
 //! * [`text`]: a prompt's words to an embedding
-//! * [`codec`]: spectrogram to latents and back; the decoder also runs as a stream
+//! * [`codec`]: spectrogram to latents and back; the decoder also runs as a stream, and may have a
+//!   [branch](low_branch) to the lowest partials
 //! * [`generator`]: the latent network F(x / sd, t; condition, context), diffusion teacher and sCM student alike
 
 pub mod classifier;
 pub mod codec;
+mod conv_block;
 pub mod generator;
 pub(crate) mod layers;
+pub mod low_branch;
 pub mod text;
 
 #[cfg(test)]

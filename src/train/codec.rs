@@ -15,6 +15,8 @@
 //!   all partials, in semitones, is added.
 //! - The error of rain is what cannot be foreseen, and large; that of a clock is small, and half of it could be foreseen. So
 //!   what is minimised is the mean over windows of the logarithm of all this: every window may lose the same share of its error.
+//!
+//! In the same way its branch to the lowest values learns, which a codec can be given afterwards.
 
 use super::TrainError;
 use super::data::{SpectrogramClip, normal, spectrogram_batch};
@@ -54,6 +56,8 @@ pub enum Learning {
     Both,
     /// The decoder alone.
     Decoder,
+    /// Nothing but the decoder's branch to the lowest values.
+    LowBranch,
 }
 
 impl Learning {
@@ -62,6 +66,24 @@ impl Learning {
         match self {
             Learning::Both => "codec",
             Learning::Decoder => "decoder",
+            Learning::LowBranch => "low-branch",
+        }
+    }
+
+    /// Name of what it learns, up to which all its parameters' names are the same.
+    pub fn parameters(self) -> &'static str {
+        match self {
+            Learning::Both => "",
+            Learning::Decoder => "decoder.",
+            Learning::LowBranch => "decoder.low.",
+        }
+    }
+
+    /// Spectrogram frames of a window. What the branch learns takes longer to be heard.
+    pub fn window(self) -> usize {
+        match self {
+            Learning::Both | Learning::Decoder => 128,
+            Learning::LowBranch => 256,
         }
     }
 }
@@ -75,7 +97,6 @@ pub struct CodecObjective {
     /// How often each clip is drawn.
     often: WeightedIndex<f32>,
     batch: usize,
-    frames: usize,
     per_latent: usize,
     channels: usize,
     /// `2 q - 1` of every value of a frame.
@@ -84,31 +105,36 @@ pub struct CodecObjective {
 }
 
 impl CodecObjective {
-    /// Trains the codec of `params` on batches of `batch` windows of `frames` spectrogram frames of clips, each drawn as often
-    /// as the number beside it says. If the decoder learns alone, the encoder is that of `encoder`.
+    /// Trains what is `learning` of the codec, of `params`, on batches of windows of clips, each drawn as often as the number
+    /// beside it says. What does not learn is of `kept`.
     pub fn new(
         config: &CodecConfig,
-        params: &mut Params,
-        encoder: Option<&mut Params>,
+        learning: Learning,
+        (params, kept): (&mut Params, &mut Params),
         clips: Vec<(SpectrogramClip, f32)>,
-        (batch, frames): (usize, usize),
+        batch: usize,
     ) -> Result<Self> {
         let (clips, often): (Vec<SpectrogramClip>, Vec<f32>) = clips.into_iter().unzip();
         let quantile = |value| if is_level(value) { LEVEL_QUANTILE } else { 0.5 };
         let lean: Vec<f32> = (0..config.frame_values).map(|value| 2.0 * quantile(value) - 1.0).collect();
-        let learning = if encoder.is_some() { Learning::Decoder } else { Learning::Both };
-        let encoder = match encoder {
-            Some(kept) => Encoder::new(config, &mut kept.frozen().at("encoder"))?,
-            None => Encoder::new(config, &mut params.tracked().at("encoder"))?,
+        let encoder = match learning {
+            Learning::Both => Encoder::new(config, &mut params.tracked().at("encoder"))?,
+            Learning::Decoder | Learning::LowBranch => Encoder::new(config, &mut kept.frozen().at("encoder"))?,
+        };
+        let decoder = match learning {
+            Learning::Both | Learning::Decoder => Decoder::new(config, &mut params.tracked().at("decoder"))?,
+            Learning::LowBranch => {
+                let (mut others, mut branch) = (kept.frozen(), params.tracked());
+                Decoder::with_branch_of(config, &mut others.at("decoder"), &mut branch.at("decoder"))?
+            }
         };
         Ok(Self {
             learning,
             encoder,
-            decoder: Decoder::new(config, &mut params.tracked().at("decoder"))?,
+            decoder,
             clips,
             often: WeightedIndex::new(often).map_err(candle_core::Error::wrap)?,
             batch,
-            frames,
             per_latent: config.frames_per_latent,
             channels: config.latent_channels,
             lean: Tensor::from_vec(lean, (1, 1, config.frame_values), params.device())?,
@@ -135,7 +161,7 @@ impl CodecObjective {
         let loss = each_window((leaning * &importance)?)?;
         let loss = match self.learning {
             Learning::Both => (loss.mean_all()? + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?,
-            Learning::Decoder => {
+            Learning::Decoder | Learning::LowBranch => {
                 let smeared = smeared(&error, &importance)?;
                 let mistuned = mistuned(&error, &semitones.to_device(&self.device)?)?;
                 (((loss + smeared)? + mistuned)? + NOTHING)?.log()?.mean_all()?
@@ -200,14 +226,15 @@ impl Objective for CodecObjective {
     }
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<CodecBatch, TrainError> {
-        let (values, importance) = spectrogram_batch(&self.clips, &self.often, (self.batch, self.frames), rng)?;
-        let noise = normal(rng, LATENT_NOISE, &[self.batch, self.frames / self.per_latent, self.channels])?;
+        let frames = self.learning.window();
+        let (values, importance) = spectrogram_batch(&self.clips, &self.often, (self.batch, frames), rng)?;
+        let noise = normal(rng, LATENT_NOISE, &[self.batch, frames / self.per_latent, self.channels])?;
         let semitones = match self.learning {
             Learning::Both => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
-            Learning::Decoder => {
+            Learning::Decoder | Learning::LowBranch => {
                 let flat = values.flatten_all()?.to_vec1::<f32>()?;
-                let of_all: Vec<f32> = flat.chunks(self.frames * FRAME_VALUES).flat_map(semitones).collect();
-                Tensor::from_vec(of_all, (self.batch, self.frames, LINEAR_BINS), &Device::Cpu)?
+                let of_all: Vec<f32> = flat.chunks(frames * FRAME_VALUES).flat_map(semitones).collect();
+                Tensor::from_vec(of_all, (self.batch, frames, LINEAR_BINS), &Device::Cpu)?
             }
         };
         Ok(CodecBatch { values, importance, semitones, noise })

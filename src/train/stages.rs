@@ -71,8 +71,6 @@ pub struct Distillation {
     pub roll_out: usize,
 }
 
-/// Spectrogram frames of a codec training window.
-const CODEC_WINDOW: usize = 128;
 /// Clips that the latents' statistics are taken from.
 const STATISTICS_CLIPS: usize = 512;
 
@@ -87,7 +85,8 @@ impl Stage<'_> {
         }
         let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
         let clips = clips.into_iter().map(|clip| (clip, 1.0)).collect();
-        let objective = CodecObjective::new(&spec.codec, &mut params, None, clips, (self.batch, CODEC_WINDOW))?;
+        let none = &mut Params::init(0, DType::F32, self.device);
+        let objective = CodecObjective::new(&spec.codec, Learning::Both, (&mut params, none), clips, self.batch)?;
         let schedule = self.schedule(&objective, &params)?;
         let summary = self.run(&objective, &params, schedule, &spec, data, serde_json::Value::Null)?;
         let mut clips = objective.into_clips();
@@ -108,21 +107,25 @@ impl Stage<'_> {
         Ok(summary)
     }
 
-    /// Trains the decoder of the codec in the folder further, on `clips` clips if not as many as before. Latents stay what
-    /// they are, and so do teacher and student. Some kinds may be drawn more often than others.
+    /// Trains the decoder of the codec in the folder further, or nothing but its branch to the lowest values, which it is given
+    /// if it has none, on `clips` clips if not as many as before. Latents stay what they are, and so do teacher and student.
+    /// Some kinds may be drawn more often than others.
     ///
     /// # Errors
     /// When a kind to attend to is not among those of the clips.
-    pub fn decoder(&self, clips: Option<usize>, attend: &[Attended]) -> Result<Summary, StageError> {
+    pub fn decoder(&self, clips: Option<usize>, attend: &[Attended], branch: bool) -> Result<Summary, StageError> {
         let mut spec = ModelSpec::read(self.work)?;
+        let learning = if branch { Learning::LowBranch } else { Learning::Decoder };
+        if branch {
+            spec.codec.low_branch.get_or_insert_default();
+        }
         let data = self.data(clips)?;
         let mut before = weights::read_params(&self.codec_file(), self.device)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
-        begin_with(&mut params, copies(&before, "decoder.")?)?;
+        begin_with(&mut params, copies(&before, learning.parameters())?)?;
         let clips = Store::new(&data, self.work, self.options.progress)?.spectrograms()?;
         let clips = attention::weigh(clips, attend)?;
-        let sizes = (self.batch, CODEC_WINDOW);
-        let objective = CodecObjective::new(&spec.codec, &mut params, Some(&mut before), clips, sizes)?;
+        let objective = CodecObjective::new(&spec.codec, learning, (&mut params, &mut before), clips, self.batch)?;
         let schedule = self.schedule(&objective, &params)?;
         let asked = serde_json::json!({ "attend": attend });
         let summary = self.run(&objective, &params, schedule, &spec, &data, asked)?;
@@ -292,11 +295,13 @@ impl Stage<'_> {
         };
         let stages = &mut spec.training;
         let place = |stages: &[StageSpec], stage| stages.iter().position(|earlier| earlier.stage == stage);
-        if stage == Learning::Decoder.name() {
-            // Nothing is built on it, and it is built on the codec alone.
+        let after_codec = [Learning::Decoder, Learning::LowBranch].map(Learning::name);
+        if after_codec.contains(&stage) {
+            // Nothing is built on them, and they are built on the codec, the branch on the rest of the decoder.
             stages.retain(|earlier| earlier.stage != stage);
-            let codec = place(stages, Learning::Both.name());
-            stages.insert(codec.map_or(0, |codec| codec + 1), done);
+            let before = after_codec.into_iter().take_while(|&name| name != stage).chain([Learning::Both.name()]);
+            let before = before.filter_map(|name| place(stages, name)).max();
+            stages.insert(before.map_or(0, |before| before + 1), done);
         } else {
             stages.truncate(place(stages, stage).unwrap_or(stages.len()));
             stages.push(done);

@@ -7,7 +7,7 @@ use crate::model::spec::{CHUNK_FRAMES, CONTEXT_FRAMES, FRAMES_PER_LATENT};
 use crate::model::{
     DECODER_FILE, ENCODER_FILE, GENERATOR_FILE, ModelError, ModelSpec, TEXT_FILE, fingerprint, weights,
 };
-use crate::nets::codec::{Decoder, Encoder};
+use crate::nets::codec::{CodecConfig, Decoder, Encoder};
 use crate::nets::generator::{Generator, GeneratorConfig};
 use crate::nets::text::TextEncoder;
 use crate::ops::{Init, Params};
@@ -72,13 +72,15 @@ impl Start {
 
     /// An error that names the first network that is of another size than in `spec`.
     pub fn fit(&self, spec: &ModelSpec) -> Result<(), TrainError> {
+        // Latents are the same with and without the decoder's branch.
+        let codec = |codec: &CodecConfig| debug(&CodecConfig { low_branch: None, ..codec.clone() });
         let ours = [
-            ("codec", debug(&self.spec.codec)),
+            ("codec", codec(&self.spec.codec)),
             ("generator", debug(&self.spec.generator)),
             ("text", debug(&self.spec.text)),
         ];
         let generator = GeneratorConfig { segments: false, ..spec.generator.clone() };
-        let theirs = [debug(&spec.codec), debug(&generator), debug(&spec.text)];
+        let theirs = [codec(&spec.codec), debug(&generator), debug(&spec.text)];
         match ours.into_iter().zip(theirs).find(|((_, ours), theirs)| ours != theirs) {
             None => Ok(()),
             Some(((field, found), expected)) => Err(TrainError::Mismatch { field: field.to_owned(), found, expected }),

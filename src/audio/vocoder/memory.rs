@@ -85,7 +85,7 @@ mod tests {
             let memory = vocoder.memory();
             let mut recalled = Vocoder::recall(seed, &memory, frames(known.saturating_sub(3), known)).unwrap();
             prop_assert_eq!(recalled.memory(), memory.clone());
-            let places = [0, more, now - known - 1];
+            let places = [0, more + 1, now - known - 1];
             let (_, memories) = vocoder.clone().step_remembering(frames(known, now), &places);
             for (place, memory) in places.into_iter().zip(&memories) {
                 let mut vocoder = vocoder.clone();

@@ -49,6 +49,9 @@ enum StageName {
         /// Kinds to learn from more often than from others, so many times as often
         #[arg(long, env = "TWOSTEP_ATTEND", value_name = "KIND=TIMES", value_delimiter = ',')]
         attend: Vec<Attended>,
+        /// Train nothing but the decoder's branch to the lowest values, which it is given if it has none
+        #[arg(long, env = "TWOSTEP_LOW_BRANCH")]
+        low_branch: bool,
     },
     /// The latent diffusion model and the text encoder
     Teacher {
@@ -146,10 +149,10 @@ impl Train {
                 let run = part.run(session.run(&TEACHER, start.as_ref()));
                 run.report(|stage| stage.teacher(common.clips)).map(drop)
             }
-            StageName::Decoder { common, part, attend } => {
+            StageName::Decoder { common, part, attend, low_branch } => {
                 let session = common.open()?;
                 let run = part.run(session.run(&DECODER, None));
-                run.report(|stage| stage.decoder(common.clips, &attend)).map(drop)
+                run.report(|stage| stage.decoder(common.clips, &attend, low_branch)).map(drop)
             }
             StageName::Student { common, part, distil, objective, from } => {
                 let ask = distil.ask(objective)?;
