@@ -18,7 +18,7 @@ use std::f32::consts::TAU;
 
 use super::HOP;
 use super::bands::{LINEAR_BINS, LONG, above_peak};
-use crate::ops::{exp, vectorised};
+use crate::ops::{exp, nearest, vectorised};
 
 /// `gamma / M` of the Hann window.
 pub(super) const GAMMA: f32 = 0.256_45 * LONG as f32;
@@ -169,9 +169,7 @@ fn half_advance(levels: &Bins) -> Bins {
 
 /// A phase within -pi..=pi.
 fn wrap(phase: f32) -> f32 {
-    /// 1.5 2^23: what is added to it is rounded to an integer. Without newer instructions than every x86-64 has, `round` is a call.
-    const MAGIC: f32 = 12_582_912.0;
-    phase - TAU * (phase * (1.0 / TAU) + MAGIC - MAGIC)
+    phase - TAU * nearest(phase * (1.0 / TAU))
 }
 
 #[cfg(test)]

@@ -1,13 +1,20 @@
 //! Elementary functions without branches or tables, so that loops over them become vector instructions.
 
+/// 1.5 2^23: adding it leaves the nearest integer in the low bits of the mantissa.
+const MAGIC: f32 = 12_582_912.0;
+
+/// The integer nearest to a number of at most 2^22: without newer instructions than every x86-64 has, `round` is a call.
+#[inline(always)]
+pub fn nearest(x: f32) -> f32 {
+    x + MAGIC - MAGIC
+}
+
 /// e^x with a relative error below 2e-7; 0 below -87.3 and capped at the largest power of e that is finite.
 ///
 /// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| <= ln(2) / 2`, e^r by its Taylor polynomial of degree 6, minimax
 /// adjusted (the coefficients of Cephes' expf).
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    /// 1.5 2^23: adding it leaves the nearest integer in the low bits of the mantissa.
-    const MAGIC: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = if x < -87.3 { -87.3 } else { x };
@@ -57,8 +64,6 @@ pub fn ln(x: f32) -> f32 {
 /// cosf), exchanged and negated as the quadrant says.
 #[inline(always)]
 pub fn sin_cos(x: f32) -> (f32, f32) {
-    /// As in [`exp`].
-    const MAGIC: f32 = 12_582_912.0;
     let shifted = x * std::f32::consts::FRAC_2_PI + MAGIC;
     let (n, quadrant) = (shifted - MAGIC, shifted.to_bits());
     // pi / 2 in three parts, of which products with a small integer are exact.
@@ -92,6 +97,13 @@ mod tests {
         }
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NEG_INFINITY) < 1.3e-38 && exp(f32::INFINITY).is_finite() && exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn nearest_is_the_nearest() {
+        for (x, want) in [(0.0, 0.0), (0.49, 0.0), (0.51, 1.0), (-2.6, -3.0), (-0.4, 0.0), (4_194_303.6, 4_194_304.0)] {
+            assert_eq!(nearest(x), want, "{x}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub use bag::bag_mean;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::optimiser;
 pub use dual::Dual;
-pub(crate) use fast::{exp, ln, sin_cos};
+pub(crate) use fast::{exp, ln, nearest, sin_cos};
 pub use group_norm::{Groups, group_norm};
 pub use kernel::{as_part, in_pool, map_each, threads};
 pub use linear::linear;

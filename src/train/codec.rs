@@ -24,7 +24,6 @@ use super::trainer::{Objective, Report};
 use crate::audio::{FRAME_VALUES, LINEAR_BINS};
 use crate::model::frames::{is_level, partials, spread_of};
 use crate::nets::codec::{CodecConfig, Decoder, Encoder};
-use crate::ops::Params;
 use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::weighted::WeightedIndex;
@@ -105,29 +104,18 @@ pub struct CodecObjective {
 }
 
 impl CodecObjective {
-    /// Trains what is `learning` of the codec, of `params`, on batches of windows of clips, each drawn as often as the number
-    /// beside it says. What does not learn is of `kept`.
+    /// Trains what is `learning` of a codec on batches of windows of clips, each drawn as often as the number beside it says.
     pub fn new(
         config: &CodecConfig,
         learning: Learning,
-        (params, kept): (&mut Params, &mut Params),
+        (encoder, decoder): (Encoder, Decoder),
         clips: Vec<(SpectrogramClip, f32)>,
         batch: usize,
+        device: &Device,
     ) -> Result<Self> {
         let (clips, often): (Vec<SpectrogramClip>, Vec<f32>) = clips.into_iter().unzip();
         let quantile = |value| if is_level(value) { LEVEL_QUANTILE } else { 0.5 };
         let lean: Vec<f32> = (0..config.frame_values).map(|value| 2.0 * quantile(value) - 1.0).collect();
-        let encoder = match learning {
-            Learning::Both => Encoder::new(config, &mut params.tracked().at("encoder"))?,
-            Learning::Decoder | Learning::LowBranch => Encoder::new(config, &mut kept.frozen().at("encoder"))?,
-        };
-        let decoder = match learning {
-            Learning::Both | Learning::Decoder => Decoder::new(config, &mut params.tracked().at("decoder"))?,
-            Learning::LowBranch => {
-                let (mut others, mut branch) = (kept.frozen(), params.tracked());
-                Decoder::with_branch_of(config, &mut others.at("decoder"), &mut branch.at("decoder"))?
-            }
-        };
         Ok(Self {
             learning,
             encoder,
@@ -137,8 +125,8 @@ impl CodecObjective {
             batch,
             per_latent: config.frames_per_latent,
             channels: config.latent_channels,
-            lean: Tensor::from_vec(lean, (1, 1, config.frame_values), params.device())?,
-            device: params.device().clone(),
+            lean: Tensor::from_vec(lean, (1, 1, config.frame_values), device)?,
+            device: device.clone(),
         })
     }
 

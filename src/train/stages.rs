@@ -29,7 +29,7 @@ use super::trainer::{Objective, Options, Summary, checkpoint_path, train};
 use super::{StageError, TrainError, at};
 use crate::model::spec::{Sizes, StageSpec};
 use crate::model::{ModelSpec, weights};
-use crate::nets::codec::Encoder;
+use crate::nets::codec::{Decoder, Encoder};
 use crate::ops::{Init, Params};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashMap;
@@ -85,8 +85,9 @@ impl Stage<'_> {
         }
         let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
         let clips = clips.into_iter().map(|clip| (clip, 1.0)).collect();
-        let none = &mut Params::init(0, DType::F32, self.device);
-        let objective = CodecObjective::new(&spec.codec, Learning::Both, (&mut params, none), clips, self.batch)?;
+        let encoder = Encoder::new(&spec.codec, &mut params.tracked().at("encoder"))?;
+        let networks = (encoder, Decoder::new(&spec.codec, &mut params.tracked().at("decoder"))?);
+        let objective = CodecObjective::new(&spec.codec, Learning::Both, networks, clips, self.batch, self.device)?;
         let schedule = self.schedule(&objective, &params)?;
         let summary = self.run(&objective, &params, schedule, &spec, data, serde_json::Value::Null)?;
         let mut clips = objective.into_clips();
@@ -125,7 +126,15 @@ impl Stage<'_> {
         begin_with(&mut params, copies(&before, learning.parameters())?)?;
         let clips = Store::new(&data, self.work, self.options.progress)?.spectrograms()?;
         let clips = attention::weigh(clips, attend)?;
-        let objective = CodecObjective::new(&spec.codec, learning, (&mut params, &mut before), clips, self.batch)?;
+        let encoder = Encoder::new(&spec.codec, &mut before.frozen().at("encoder"))?;
+        let decoder = if branch {
+            let (mut others, mut learns) = (before.frozen(), params.tracked());
+            Decoder::with_branch_of(&spec.codec, &mut others.at("decoder"), &mut learns.at("decoder"))?
+        } else {
+            Decoder::new(&spec.codec, &mut params.tracked().at("decoder"))?
+        };
+        let networks = (encoder, decoder);
+        let objective = CodecObjective::new(&spec.codec, learning, networks, clips, self.batch, self.device)?;
         let schedule = self.schedule(&objective, &params)?;
         let asked = serde_json::json!({ "attend": attend });
         let summary = self.run(&objective, &params, schedule, &spec, &data, asked)?;
