@@ -244,6 +244,19 @@ class Encoder(nn.Module):
         return self.output(rms(x))
 
 
+class LowBranch(nn.Module):
+    """src/nets/low_branch.rs, latents to what is added to the lowest values of the frames."""
+
+    def __init__(self, w: Weights, codec: dict, config: dict):
+        super().__init__()
+        self.values, self.others = config["values"], codec["frame_values"] - config["values"]
+        self.input, self.output = w.linear("input"), w.linear("output")
+        self.blocks = nn.ModuleList(ConvBlock(w.at("block", i)) for i in range(config["blocks"]))
+
+    def give(self, x: Tensor) -> Tensor:
+        return F.pad(self.output(rms(x)).reshape(x.shape[0], -1, self.values), (0, self.others))
+
+
 class Decoder(nn.Module):
     """src/nets/codec.rs, latents to spectrogram."""
 
@@ -253,19 +266,27 @@ class Decoder(nn.Module):
         self.input, self.scatter, self.output = w.linear("input"), w.linear("scatter"), w.linear("output")
         self.latent = nn.ModuleList(ConvBlock(w.at("latent", i)) for i in blocks)
         self.frame = nn.ModuleList(ConvBlock(w.at("frame", i)) for i in blocks)
+        branch = config.get("low_branch")
+        self.low = LowBranch(w.at("low"), config, branch) if branch else None
 
     def start(self, batch: int) -> list[Tensor]:
-        blocks = [*self.latent, *self.frame]
+        blocks = [*self.latent, *self.frame, *(self.low.blocks if self.low else [])]
         return [torch.zeros(batch, KERNEL - 1, block.kernel.shape[0]) for block in blocks]
 
     def forward(self, latents: Tensor, *pasts: Tensor) -> tuple[Tensor, ...]:
         """A step of a stream: frames, and the pasts for the next one."""
-        x, state, pasts = self.input(latents), [], list(pasts)
-        for blocks, last in ((self.latent, False), (self.frame, True)):
-            if last:
-                x = self.scatter(x).reshape(x.shape[0], x.shape[1] * self.group, -1)
+        state, pasts = [], list(pasts)
+
+        def step(blocks: nn.ModuleList, x: Tensor) -> Tensor:
             for block in blocks:
                 padded = torch.cat([pasts.pop(0), x], 1)
                 state.append(padded[:, -(KERNEL - 1) :].contiguous())
                 x = block(x, padded)
-        return self.output(rms(x)), *state
+            return x
+
+        x = self.scatter(step(self.latent, self.input(latents)))
+        x = step(self.frame, x.reshape(x.shape[0], x.shape[1] * self.group, -1))
+        frames = self.output(rms(x))
+        if self.low:
+            frames = frames + self.low.give(step(self.low.blocks, self.low.input(latents)))
+        return frames, *state

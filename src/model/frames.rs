@@ -59,6 +59,12 @@ const LINE_FRAMES: usize = 2;
 /// [`LINE`]`.1` above. The mean of five frames of noise is above the first in one bin of a hundred.
 const LINE_BINS: usize = 6;
 const LINE: (f32, f32) = (1.0, 0.2);
+/// Frames in a row, a third of a second, over which levels are averaged to tell the pitch of what is held.
+pub const HELD: usize = 32;
+/// Frames from one such row to the next.
+pub const HELD_STEP: usize = 8;
+/// [`LINE`] in such a row, whose means are steadier.
+const HELD_LINE: (f32, f32) = (0.5, 0.05);
 /// How much more than noise a line matters.
 const LINE_GAIN: f32 = 2.0;
 /// Nepers by which levels of a neighbourhood rise at an attack from one moment to the next: half of one at `.0`, most of one
@@ -87,7 +93,7 @@ pub fn importance(window: &[f32]) -> Vec<f32> {
     let mut all = Vec::with_capacity(window.len());
     for n in 0..frames.len() {
         let loudness: Vec<f32> = (0..LEVELS).map(|value| loudness(value, frames[n][value])).collect();
-        let lines = lines(around(&frames, n, LINE_FRAMES));
+        let lines = lines(&means(around(&frames, n, LINE_FRAMES)), LINE);
         let line = |value: usize| lines.get(value).map_or(1.0, |line| 1.0 + LINE_GAIN * line);
         let attack = |value: usize| 1.0 + ATTACK_GAIN * attacks[n * LEVELS + value];
         let levels = loudness.iter().enumerate();
@@ -106,7 +112,7 @@ pub fn importance(window: &[f32]) -> Vec<f32> {
 pub fn partials(window: &[f32]) -> Vec<f32> {
     let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
     let of_frame = |n: usize| {
-        let (frame, lines) = (&frames[n][..LINEAR_BINS], lines(around(&frames, n, LINE_FRAMES)));
+        let (frame, lines) = (&frames[n][..LINEAR_BINS], lines(&means(around(&frames, n, LINE_FRAMES)), LINE));
         (0..LINEAR_BINS).map(move |bin| {
             let peaks = (1..LINEAR_BINS - 1).contains(&bin) && is_peak(frame, bin);
             if peaks { loudness(bin, frame[bin]) * lines[bin] } else { 0.0 }
@@ -115,20 +121,36 @@ pub fn partials(window: &[f32]) -> Vec<f32> {
     (0..frames.len()).flat_map(of_frame).collect()
 }
 
+/// How much the mean level of each linear bin in [`HELD`] frames matters to the pitches that are heard, 0..1, of a window of
+/// normalised frames: (rows, [`LINEAR_BINS`]), a row beginning every [`HELD_STEP`] frames. It matters as much as it is loud and a line,
+/// or beside one: on its flanks its pitch is told.
+pub fn held(window: &[f32]) -> Vec<f32> {
+    let frames: Vec<&[f32]> = window.chunks_exact(FRAME_VALUES).collect();
+    let of_row = |row: &[&[f32]]| {
+        let means = means(row);
+        let lines = lines(&means, HELD_LINE);
+        let loud: Vec<f32> = (0..LINEAR_BINS).map(|bin| loudness(bin, means[bin]) * lines[bin]).collect();
+        (0..LINEAR_BINS).map(|bin| around(&loud, bin, 1).iter().copied().fold(0.0, f32::max)).collect::<Vec<f32>>()
+    };
+    frames.windows(HELD).step_by(HELD_STEP).flat_map(of_row).collect()
+}
+
 /// How loud a level is, 0..1.
 fn loudness(value: usize, normalised: f32) -> f32 {
     let (_, scale) = constants(value);
     logistic(normalised * scale / 1.5)
 }
 
-/// How much each linear bin belongs to a line, 0..1, from some normalised frames in a row.
-fn lines(frames: &[&[f32]]) -> Vec<f32> {
-    let scale = LINEAR.1 / frames.len() as f32;
-    let means: Vec<f32> =
-        (0..LINEAR_BINS).map(|bin| frames.iter().map(|frame| frame[bin]).sum::<f32>() * scale).collect();
+/// The mean of each linear bin in some normalised frames in a row.
+fn means(frames: &[&[f32]]) -> Vec<f32> {
+    (0..LINEAR_BINS).map(|bin| frames.iter().map(|frame| frame[bin]).sum::<f32>() / frames.len() as f32).collect()
+}
+
+/// How much each linear bin belongs to a line, 0..1, by its mean and those around it; a line stands out as [`LINE`] says.
+fn lines(means: &[f32], (half, most): (f32, f32)) -> Vec<f32> {
     let line = |bin: usize| {
-        let out = means[bin] - mean(around(&means, bin, LINE_BINS));
-        logistic((out - LINE.0) / LINE.1)
+        let out = LINEAR.1 * (means[bin] - mean(around(means, bin, LINE_BINS)));
+        logistic((out - half) / most)
     };
     (0..LINEAR_BINS).map(line).collect()
 }
@@ -243,6 +265,25 @@ mod tests {
             }
         }));
         assert!(moment[2 * LINEAR_BINS + 60] < 0.3, "{}", moment[2 * LINEAR_BINS + 60]);
+    }
+
+    #[test]
+    fn what_is_held_matters_with_its_flanks() {
+        // Two rows of frames; a line is there until the second begins.
+        let frames = (0..HELD + HELD_STEP).map(|n| {
+            let peak = window(|_, frame| frame[59..62].copy_from_slice(&[0.4, if n < HELD { 1.0 } else { 0.3 }, 0.6]));
+            peak[..FRAME_VALUES].to_vec()
+        });
+        let held = held(&frames.flatten().collect::<Vec<f32>>());
+        assert_eq!(held.len(), 2 * LINEAR_BINS);
+        let at = |row: usize, bin: usize| held[row * LINEAR_BINS + bin];
+        assert!(at(0, 60) > 0.7 && at(0, 61) == at(0, 60) && at(0, 57) < 0.01, "{held:?}");
+        assert!(at(1, 60) < at(0, 60) && at(1, 60) > 0.6);
+        // Noise: ten nepers from one frame to the next, and none of it a line.
+        let noise = |n: usize, bin: usize| ((n * 7919 + bin * 104_729) % 1009) as f32 / 1009.0 - 0.5;
+        let noise = (0..HELD).flat_map(|n| (0..FRAME_VALUES).map(move |bin| noise(n, bin)));
+        let of_noise = super::held(&noise.collect::<Vec<f32>>());
+        assert!(of_noise.iter().all(|&weight| weight < 0.01), "{of_noise:?}");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Kinds that are learned from more often than others.
 
 use super::TrainError;
-use super::data::SpectrogramClip;
+use super::data::DataOptions;
 use crate::corpus::{KINDS, kind_named};
 use serde::Serialize;
 use std::str::FromStr;
 
-/// A kind, and how often its clips are drawn: so many times as often as others. Written `clock=4`.
+/// A kind, and how often it is drawn when clips are made: so many times as often as others. Written `clock=4`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Attended {
     /// Index into [`KINDS`].
@@ -26,44 +26,31 @@ impl FromStr for Attended {
     }
 }
 
-/// Clips with how often each is drawn; of a mixture, what its kinds add up to.
+/// The same set with clips of some kinds more often than others.
 ///
 /// # Errors
-/// When no clip is of a kind to attend to.
-pub fn weigh(clips: Vec<SpectrogramClip>, attended: &[Attended]) -> Result<Vec<(SpectrogramClip, f32)>, TrainError> {
-    let times = |kind: usize| attended.iter().find(|a| a.kind == kind).map_or(1.0, |a| a.times);
-    for Attended { kind, .. } in attended {
-        if !clips.iter().any(|clip| clip.label.kinds.iter().any(|(k, _)| k == kind)) {
+/// When a kind to attend to is not among those of the set, or the clips are of recordings: nobody knows what is in them.
+pub fn attending(data: DataOptions, attend: &[Attended]) -> Result<DataOptions, TrainError> {
+    for Attended { kind, .. } in attend {
+        if !data.kinds.contains(kind) {
             let reason = format!("there is no {} to learn from", KINDS[*kind].name);
             return Err(TrainError::Option { option: "attend", reason });
         }
     }
-    let often = |clip: &SpectrogramClip| {
-        // Nobody knows what is in a recording.
-        let known = &clip.label.kinds;
-        if known.is_empty() { 1.0 } else { known.iter().map(|&(kind, weight)| weight * times(kind)).sum() }
-    };
-    let often: Vec<f32> = clips.iter().map(often).collect();
-    Ok(clips.into_iter().zip(often).collect())
+    Ok(DataOptions { attend: attend.to_vec(), ..data })
+}
+
+/// How often a kind is drawn.
+pub fn times(kind: usize, attend: &[Attended]) -> f32 {
+    attend.iter().find(|attended| attended.kind == kind).map_or(1.0, |attended| attended.times)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::label::Label;
 
-    fn clip(kinds: &[(usize, f32)]) -> SpectrogramClip {
-        SpectrogramClip::new(vec![], Label { kinds: kinds.to_vec(), ..Label::default() })
-    }
-
-    #[test]
-    fn kinds_are_drawn_as_often_as_asked_for() {
-        let clock = "clock=4".parse::<Attended>().unwrap();
-        let other = (clock.kind + 1) % KINDS.len();
-        let clips =
-            [clip(&[(clock.kind, 1.0)]), clip(&[(other, 0.75), (clock.kind, 0.25)]), clip(&[(other, 1.0)]), clip(&[])];
-        let often: Vec<f32> = weigh(clips.into(), &[clock]).unwrap().into_iter().map(|(_, often)| often).collect();
-        assert_eq!(often, [4.0, 1.75, 1.0, 1.0]);
+    fn data(kinds: &[usize]) -> DataOptions {
+        DataOptions { kinds: kinds.to_vec(), clips: 1, seconds: 1.0, seed: 7, attend: vec![], folder: None }
     }
 
     #[test]
@@ -77,7 +64,10 @@ mod tests {
         ] {
             assert!(text.parse::<Attended>().unwrap_err().contains(told), "{text}");
         }
-        let error = weigh(vec![clip(&[(0, 1.0)])], &["clock=2".parse().unwrap()]).err().unwrap().to_string();
+        let clock: Attended = "clock=2".parse().unwrap();
+        let error = attending(data(&[clock.kind + 1]), &[clock]).err().unwrap().to_string();
         assert!(error.contains("there is no clock to learn from"), "{error}");
+        let attending = attending(data(&[clock.kind]), &[clock]).unwrap();
+        assert_eq!((times(clock.kind, &attending.attend), times(clock.kind + 1, &attending.attend)), (2.0, 1.0));
     }
 }

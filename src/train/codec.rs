@@ -16,17 +16,19 @@
 //! - The error of rain is what cannot be foreseen, and large; that of a clock is small, and half of it could be foreseen. So
 //!   what is minimised is the mean over windows of the logarithm of all this: every window may lose the same share of its error.
 //!
-//! In the same way its branch to the lowest values learns, which a codec can be given afterwards.
+//! Its branch to the lowest values, which a codec can be given afterwards, is told another thing instead of slopes. In a low chord,
+//! with several partials a bin, levels beat and the pitches are in what they are on average. So errors of the mean level in a
+//! third of a second count beside those of every frame, `12 mean(held |mean(e)|)`, where something is [`held`]: of noise it
+//! would take the mean of the levels for its power, which is 2.5 dB above it.
 
 use super::TrainError;
 use super::data::{SpectrogramClip, normal, spectrogram_batch};
 use super::trainer::{Objective, Report};
-use crate::audio::{FRAME_VALUES, LINEAR_BINS};
-use crate::model::frames::{is_level, partials, spread_of};
+use crate::audio::LINEAR_BINS;
+use crate::model::frames::{HELD, HELD_STEP, held, is_level, partials, spread_of};
 use crate::nets::codec::{CodecConfig, Decoder, Encoder};
 use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::weighted::WeightedIndex;
 
 /// Standard deviation of the noise on latents, relative to their own.
 const LATENT_NOISE: f64 = 0.05;
@@ -36,6 +38,8 @@ const LATENT_PENALTY: f64 = 1e-4;
 const LEVEL_QUANTILE: f32 = 0.632;
 /// Weight of errors of slopes across frames.
 const SLOPES: f64 = 0.5;
+/// Weight of errors of mean levels.
+const MEANS: f64 = 12.0;
 /// Bins by which a partial in the middle of a bin is higher for a neper that the bin above it is louder than the one below: the
 /// derivative of its place on the window's lobe.
 const BINS_A_NEPER: f32 = 1.0 / 3.0;
@@ -93,8 +97,6 @@ pub struct CodecObjective {
     encoder: Encoder,
     decoder: Decoder,
     clips: Vec<SpectrogramClip>,
-    /// How often each clip is drawn.
-    often: WeightedIndex<f32>,
     batch: usize,
     per_latent: usize,
     channels: usize,
@@ -104,16 +106,15 @@ pub struct CodecObjective {
 }
 
 impl CodecObjective {
-    /// Trains what is `learning` of a codec on batches of windows of clips, each drawn as often as the number beside it says.
+    /// Trains what is `learning` of a codec on batches of windows of clips.
     pub fn new(
         config: &CodecConfig,
         learning: Learning,
         (encoder, decoder): (Encoder, Decoder),
-        clips: Vec<(SpectrogramClip, f32)>,
+        clips: Vec<SpectrogramClip>,
         batch: usize,
         device: &Device,
     ) -> Result<Self> {
-        let (clips, often): (Vec<SpectrogramClip>, Vec<f32>) = clips.into_iter().unzip();
         let quantile = |value| if is_level(value) { LEVEL_QUANTILE } else { 0.5 };
         let lean: Vec<f32> = (0..config.frame_values).map(|value| 2.0 * quantile(value) - 1.0).collect();
         Ok(Self {
@@ -121,7 +122,6 @@ impl CodecObjective {
             encoder,
             decoder,
             clips,
-            often: WeightedIndex::new(often).map_err(candle_core::Error::wrap)?,
             batch,
             per_latent: config.frames_per_latent,
             channels: config.latent_channels,
@@ -136,7 +136,7 @@ impl CodecObjective {
     }
 
     fn evaluate(&self, batch: &CodecBatch) -> Result<(Tensor, f64)> {
-        let CodecBatch { values, importance, noise, semitones } = batch;
+        let CodecBatch { values, importance, noise, lines } = batch;
         let (y, importance) = (values.to_device(&self.device)?, importance.to_device(&self.device)?);
         let z = self.encoder.forward(&y)?;
         let (batch, frames, channels) = z.dims3()?;
@@ -149,11 +149,12 @@ impl CodecObjective {
         let loss = each_window((leaning * &importance)?)?;
         let loss = match self.learning {
             Learning::Both => (loss.mean_all()? + (z.sqr()?.mean_all()? * LATENT_PENALTY)?)?,
-            Learning::Decoder | Learning::LowBranch => {
+            Learning::Decoder => {
                 let smeared = smeared(&error, &importance)?;
-                let mistuned = mistuned(&error, &semitones.to_device(&self.device)?)?;
-                (((loss + smeared)? + mistuned)? + NOTHING)?.log()?.mean_all()?
+                let mistuned = mistuned(&error, &lines.to_device(&self.device)?)?;
+                logarithm(((loss + smeared)? + mistuned)?)?
             }
+            Learning::LowBranch => logarithm((loss + shifted(&error, &lines.to_device(&self.device)?)?)?)?,
         };
         Ok((loss, f64::from(plain) * DECIBELS))
     }
@@ -162,6 +163,11 @@ impl CodecObjective {
 /// The mean over each window of a batch, (B).
 fn each_window(x: Tensor) -> Result<Tensor> {
     x.flatten_from(1)?.mean(1)
+}
+
+/// The mean of what windows of a batch lose, (B), in logarithms.
+fn logarithm(losses: Tensor) -> Result<Tensor> {
+    (losses + NOTHING)?.log()?.mean_all()
 }
 
 /// The linear bins, (B, F, FRAME_VALUES) to (B, F, [`LINEAR_BINS`]).
@@ -186,6 +192,21 @@ fn mistuned(error: &Tensor, semitones: &Tensor) -> Result<Tensor> {
     (slope * semitones.narrow(2, 1, inner)?)?.flatten_from(1)?.sum(1)
 }
 
+/// Weighted error of the mean levels of what is held, of each window: errors of normalised values, (B, F, FRAME_VALUES), F a
+/// multiple of [`HELD_STEP`], and what [`held`] gives, (B, rows, LINEAR_BINS), to (B).
+fn shifted(error: &Tensor, held: &Tensor) -> Result<Tensor> {
+    let error = linear(error)?;
+    let (batch, frames, bins) = error.dims3()?;
+    let steps = error.reshape((batch, frames / HELD_STEP, HELD_STEP, bins))?.mean(2)?;
+    let in_a_row = HELD / HELD_STEP;
+    let rows = frames / HELD_STEP + 1 - in_a_row;
+    let mut sum = steps.narrow(1, 0, rows)?;
+    for step in 1..in_a_row {
+        sum = (sum + steps.narrow(1, step, rows)?)?;
+    }
+    each_window((sum.abs()? * held)?)? * (MEANS / in_a_row as f64)
+}
+
 /// Semitones by which the partial at each linear bin is off for a difference of 1 between the errors beside it, over the number of
 /// partials in the window: (frames, [`LINEAR_BINS`]), of a window of normalised frames.
 fn semitones(window: &[f32]) -> Vec<f32> {
@@ -200,10 +221,19 @@ fn semitones(window: &[f32]) -> Vec<f32> {
 pub struct CodecBatch {
     values: Tensor,
     importance: Tensor,
-    /// See [`semitones`]; nothing if both learn.
-    semitones: Tensor,
+    /// What the decoder learns of, [`semitones`], or its branch, [`held`]; nothing if both learn.
+    lines: Tensor,
     /// What is added to the latents, relative to their deviation.
     noise: Tensor,
+}
+
+/// Of windows (B, F, FRAME_VALUES), what `of` gives of each: (B, rows, LINEAR_BINS).
+fn of_lines(windows: &Tensor, of: impl Fn(&[f32]) -> Vec<f32>) -> Result<Tensor> {
+    let (batch, frames, values) = windows.dims3()?;
+    let flat = windows.flatten_all()?.to_vec1::<f32>()?;
+    let of_all: Vec<f32> = flat.chunks(frames * values).flat_map(of).collect();
+    let rows = of_all.len() / (batch * LINEAR_BINS);
+    Tensor::from_vec(of_all, (batch, rows, LINEAR_BINS), &Device::Cpu)
 }
 
 impl Objective for CodecObjective {
@@ -215,17 +245,14 @@ impl Objective for CodecObjective {
 
     fn draw(&self, rng: &mut ChaCha8Rng) -> std::result::Result<CodecBatch, TrainError> {
         let frames = self.learning.window();
-        let (values, importance) = spectrogram_batch(&self.clips, &self.often, (self.batch, frames), rng)?;
+        let (values, importance) = spectrogram_batch(&self.clips, (self.batch, frames), rng)?;
         let noise = normal(rng, LATENT_NOISE, &[self.batch, frames / self.per_latent, self.channels])?;
-        let semitones = match self.learning {
+        let lines = match self.learning {
             Learning::Both => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
-            Learning::Decoder | Learning::LowBranch => {
-                let flat = values.flatten_all()?.to_vec1::<f32>()?;
-                let of_all: Vec<f32> = flat.chunks(frames * FRAME_VALUES).flat_map(semitones).collect();
-                Tensor::from_vec(of_all, (self.batch, frames, LINEAR_BINS), &Device::Cpu)?
-            }
+            Learning::Decoder => of_lines(&values, semitones)?,
+            Learning::LowBranch => of_lines(&values, held)?,
         };
-        Ok(CodecBatch { values, importance, semitones, noise })
+        Ok(CodecBatch { values, importance, lines, noise })
     }
 
     fn loss(&self, _: u64, batch: CodecBatch) -> std::result::Result<Report, TrainError> {
@@ -238,15 +265,15 @@ impl Objective for CodecObjective {
 mod tests {
     use super::*;
     use crate::audio::synthetic::{pan, sine};
-    use crate::audio::{Analyser, SAMPLE_RATE, silence};
+    use crate::audio::{Analyser, FRAME_VALUES, SAMPLE_RATE, silence};
     use crate::model::frames::normalise;
     use candle_core::Var;
     use rand::SeedableRng;
 
-    /// Two windows of five frames of reproducible numbers.
-    fn errors(seed: u64) -> Tensor {
+    /// Two windows of so many frames of reproducible numbers.
+    fn errors(seed: u64, frames: usize) -> Tensor {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        normal(&mut rng, 1.0, &[2, 5, FRAME_VALUES]).unwrap()
+        normal(&mut rng, 1.0, &[2, frames, FRAME_VALUES]).unwrap()
     }
 
     #[test]
@@ -259,6 +286,30 @@ mod tests {
         let found = smeared(&error, &error.ones_like().unwrap()).unwrap().to_vec1::<f32>().unwrap();
         let expected = SLOPES as f32 * 2.0 * 0.5 / (4 * LINEAR_BINS) as f32;
         assert!((found[0] - expected).abs() < 1e-7 && found[1] == 0.0, "{found:?}");
+    }
+
+    #[test]
+    fn a_shift_is_of_the_mean_level_of_what_is_held() {
+        // Bin 60: off by 0.1 on average, whatever it is in each frame; bin 70 is right on average.
+        let frames = HELD + HELD_STEP;
+        let values: Vec<f32> = (0..frames * FRAME_VALUES)
+            .map(|i| match (i / FRAME_VALUES % 2, i % FRAME_VALUES) {
+                (even, 60) => 0.1 + if even == 0 { 0.5 } else { -0.5 },
+                (even, 70) => {
+                    if even == 0 {
+                        0.5
+                    } else {
+                        -0.5
+                    }
+                }
+                _ => 0.0,
+            })
+            .collect();
+        let error = Tensor::from_vec(values, (1, frames, FRAME_VALUES), &Device::Cpu).unwrap();
+        let held = Tensor::full(0.5f32, (1, 2, LINEAR_BINS), &Device::Cpu).unwrap();
+        let found = shifted(&error, &held).unwrap().to_vec1::<f32>().unwrap()[0];
+        let expected = MEANS as f32 * 0.5 * 0.1 / LINEAR_BINS as f32;
+        assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
     }
 
     #[test]
@@ -289,22 +340,27 @@ mod tests {
     #[test]
     fn gradients_are_those_of_differences() {
         let f64s = |x: Tensor| x.to_dtype(DType::F64).unwrap();
-        let importance = f64s(errors(2).abs().unwrap());
-        let semitones = linear(&f64s(errors(3).abs().unwrap())).unwrap();
+        let frames = HELD + HELD_STEP;
+        let importance = f64s(errors(2, frames).abs().unwrap());
+        let semitones = linear(&f64s(errors(3, frames).abs().unwrap())).unwrap();
+        let held = semitones.narrow(1, 0, 2).unwrap().contiguous().unwrap();
         let weights = Tensor::new(&[0.3f64, 0.7], &Device::Cpu).unwrap();
         let loss = |error: &Tensor| {
-            let both = (smeared(error, &importance).unwrap() + mistuned(error, &semitones).unwrap()).unwrap();
-            (both * &weights).unwrap().sum_all().unwrap()
+            let slopes = (smeared(error, &importance).unwrap() + mistuned(error, &semitones).unwrap()).unwrap();
+            let all = (slopes + shifted(error, &held).unwrap()).unwrap();
+            (all * &weights).unwrap().sum_all().unwrap()
         };
-        let var = Var::from_tensor(&f64s(errors(1))).unwrap();
+        let var = Var::from_tensor(&f64s(errors(1, frames))).unwrap();
         let gradient = loss(var.as_tensor()).backward().unwrap().get(var.as_tensor()).unwrap().clone();
         let gradient = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let values = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        for place in [0, 60, 3 * FRAME_VALUES + LINEAR_BINS - 1, 5 * FRAME_VALUES, 9 * FRAME_VALUES + 100] {
+        let at = |frame: usize, value: usize| frame * FRAME_VALUES + value;
+        for place in [0, 60, at(3, LINEAR_BINS - 1), at(20, 7), at(frames, 0), at(2 * frames - 1, 100)] {
             let moved = |by: f64| {
                 let mut values = values.clone();
                 values[place] += by;
-                loss(&Tensor::from_vec(values, (2, 5, FRAME_VALUES), &Device::Cpu).unwrap()).to_scalar::<f64>().unwrap()
+                let error = Tensor::from_vec(values, (2, frames, FRAME_VALUES), &Device::Cpu).unwrap();
+                loss(&error).to_scalar::<f64>().unwrap()
             };
             let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
             assert!((gradient[place] - difference).abs() < 1e-6 * (1.0 + difference.abs()), "{place}");

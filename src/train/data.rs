@@ -1,5 +1,6 @@
 //! Training data in memory: clips as normalised spectrograms, which the codec learns from.
 
+use super::attention::{Attended, times};
 use super::folder::{Folder, Sounds};
 use super::label::Label;
 use super::{TrainError, at};
@@ -9,9 +10,9 @@ use crate::corpus;
 use crate::model::frames::{importance, normalise};
 use candle_core::{Device, Result, Tensor};
 use half::f16;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::weighted::WeightedIndex;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct DataOptions {
     pub seconds: f64,
     /// Seed of the set: sets of different seeds share no clip, or, of a folder, choose differently.
     pub seed: u64,
+    /// Kinds to draw more often than others, in one stage: it is not remembered.
+    #[serde(skip)]
+    pub attend: Vec<Attended>,
     /// The folder of recordings; `None` if the clips are synthesised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<Folder>,
@@ -76,7 +80,7 @@ impl DataOptions {
     /// Clips of these recordings, all of them or at most so many.
     pub fn of_sounds(sounds: &Sounds, clips: Option<usize>, seconds: f64, seed: u64) -> Self {
         let clips = clips.unwrap_or(usize::MAX).min(sounds.clips());
-        Self { kinds: vec![], clips, seconds, seed, folder: Some(sounds.folder().clone()) }
+        Self { kinds: vec![], clips, seconds, seed, attend: vec![], folder: Some(sounds.folder().clone()) }
     }
 
     /// The recordings, if the clips are not synthesised; `work` is the folder of the training.
@@ -131,7 +135,7 @@ pub fn synthesise(options: &DataOptions, clips: Range<u64>, done: impl Fn() + Sy
         .map_init(Analyser::new, |analyser, n| {
             let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
             rng.set_stream(n);
-            let kinds = draw_kinds(&options.kinds, &mut rng);
+            let kinds = draw_kinds(&options.kinds, &options.attend, &mut rng);
             let clip = corpus::clip_with(&kinds, &Controls::default(), rng.random(), options.seconds);
             let label = Label { kinds: clip.kinds, captions: vec![], controls: clip.controls, beat: clip.beat };
             let clip = SpectrogramClip::of(&clip.pcm, label, analyser);
@@ -142,7 +146,7 @@ pub fn synthesise(options: &DataOptions, clips: Range<u64>, done: impl Fn() + Sy
 }
 
 /// One kind (70 %), two (25 %) or three (5 %), with weights that sum to 1.
-fn draw_kinds(from: &[usize], rng: &mut impl Rng) -> Vec<(usize, f32)> {
+fn draw_kinds(from: &[usize], attend: &[Attended], rng: &mut impl Rng) -> Vec<(usize, f32)> {
     let count = match rng.random::<f32>() {
         x if x < 0.7 => 1,
         x if x < 0.95 => 2,
@@ -150,26 +154,28 @@ fn draw_kinds(from: &[usize], rng: &mut impl Rng) -> Vec<(usize, f32)> {
     };
     let mut rest = from.to_vec();
     let mut kinds = Vec::new();
-    while kinds.len() < count && !rest.is_empty() {
-        kinds.push((rest.swap_remove(rng.random_range(0..rest.len())), rng.random_range(0.25..1.0f32)));
+    while kinds.len() < count
+        && let Ok(&kind) = rest.choose_weighted(rng, |&kind| times(kind, attend))
+    {
+        rest.retain(|&other| other != kind);
+        kinds.push((kind, rng.random_range(0.25..1.0f32)));
     }
     let total: f32 = kinds.iter().map(|(_, weight)| weight).sum();
     kinds.iter_mut().for_each(|(_, weight)| *weight /= total);
     kinds
 }
 
-/// Spectrogram windows at random places of clips that are drawn so often: normalised values and their importance, both
-/// (batch, frames, [`FRAME_VALUES`]) on the CPU.
+/// Spectrogram windows at random places of random clips: normalised values and their importance, both (batch, frames,
+/// [`FRAME_VALUES`]) on the CPU.
 pub fn spectrogram_batch(
     clips: &[SpectrogramClip],
-    often: &WeightedIndex<f32>,
     (batch, frames): (usize, usize),
     rng: &mut impl Rng,
 ) -> Result<(Tensor, Tensor)> {
     let mut values = Vec::with_capacity(batch * frames * FRAME_VALUES);
     let mut weights = Vec::with_capacity(values.capacity());
     for _ in 0..batch {
-        let clip = &clips[often.sample(rng)];
+        let clip = &clips[rng.random_range(0..clips.len())];
         let start = rng.random_range(0..=clip.frames().saturating_sub(frames));
         values.extend(clip.window(start, frames));
         weights.extend(importance(&values[weights.len()..]));
@@ -194,7 +200,7 @@ mod tests {
     fn options_survive_their_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.json");
-        let options = DataOptions { kinds: vec![0, 3], clips: 3, seconds: 0.5, seed: 7, folder: None };
+        let options = DataOptions { kinds: vec![0, 3], clips: 3, seconds: 0.5, seed: 7, attend: vec![], folder: None };
         options.write(&path).unwrap();
         assert_eq!(DataOptions::read(&path).unwrap(), options);
         let folder = Folder { path: "/sounds".into(), state: "0123".into() };
@@ -209,7 +215,8 @@ mod tests {
 
     #[test]
     fn synthesis_is_a_function_of_the_clips_number() {
-        let options = DataOptions { kinds: vec![0, 3, 9], clips: 3, seconds: 0.5, seed: 7, folder: None };
+        let options =
+            DataOptions { kinds: vec![0, 3, 9], clips: 3, seconds: 0.5, seed: 7, attend: vec![], folder: None };
         let (all, last) = (synthesise(&options, 0..3, || ()), synthesise(&options, 2..3, || ()));
         assert_eq!(all.len(), 3);
         assert!(all[2].values == last[0].values && all[2].label == last[0].label);
@@ -219,5 +226,18 @@ mod tests {
             assert!(clip.label.kinds.iter().all(|(k, _)| options.kinds.contains(k)));
         }
         assert_ne!(all[0].values, all[1].values);
+    }
+
+    #[test]
+    fn kinds_are_drawn_as_often_as_asked_for() {
+        let attend = [Attended { kind: 3, times: 8.0 }];
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let drawn: Vec<_> = (0..2000).map(|_| draw_kinds(&[0, 3, 9], &attend, &mut rng)).collect();
+        let share = |kind| drawn.iter().filter(|kinds| kinds[0].0 == kind).count() as f32 / 2000.0;
+        assert!((share(3) - 0.8).abs() < 0.04 && (share(0) - 0.1).abs() < 0.03, "{} {}", share(3), share(0));
+        for kinds in drawn {
+            assert!((kinds.iter().map(|(_, weight)| weight).sum::<f32>() - 1.0).abs() < 1e-6);
+            assert!((1..kinds.len()).all(|i| kinds[..i].iter().all(|(kind, _)| *kind != kinds[i].0)));
+        }
     }
 }

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_long_clip_in_pieces_is_the_clip_at_once_without_its_ends() {
-        let options = DataOptions { kinds: vec![0, 3], clips: 2, seconds: 28.0, seed: 7, folder: None };
+        let options = DataOptions { kinds: vec![0, 3], clips: 2, seconds: 28.0, seed: 7, attend: vec![], folder: None };
         let clips = synthesise(&options, 0..2, || ());
         let spec = ModelSpec::new("test", TINY, vec![], vec![], vec![]);
         let mut params = Params::init(1, DType::F32, &Device::Cpu);

@@ -12,7 +12,7 @@
 //!                           that other trainings can start from it
 //! ```
 
-use super::attention::{self, Attended};
+use super::attention::{Attended, attending};
 use super::checkpoint::Checkpoint;
 use super::codec::{CodecObjective, Learning};
 use super::data::DataOptions;
@@ -84,7 +84,6 @@ impl Stage<'_> {
             begin_with(&mut params, codec)?;
         }
         let clips = Store::new(data, self.work, self.options.progress)?.spectrograms()?;
-        let clips = clips.into_iter().map(|clip| (clip, 1.0)).collect();
         let encoder = Encoder::new(&spec.codec, &mut params.tracked().at("encoder"))?;
         let networks = (encoder, Decoder::new(&spec.codec, &mut params.tracked().at("decoder"))?);
         let objective = CodecObjective::new(&spec.codec, Learning::Both, networks, clips, self.batch, self.device)?;
@@ -110,7 +109,7 @@ impl Stage<'_> {
 
     /// Trains the decoder of the codec in the folder further, or nothing but its branch to the lowest values, which it is given
     /// if it has none, on `clips` clips if not as many as before. Latents stay what they are, and so do teacher and student.
-    /// Some kinds may be drawn more often than others.
+    /// They may be of some kinds more often than of others.
     ///
     /// # Errors
     /// When a kind to attend to is not among those of the clips.
@@ -120,12 +119,11 @@ impl Stage<'_> {
         if branch {
             spec.codec.low_branch.get_or_insert_default();
         }
-        let data = self.data(clips)?;
+        let data = attending(self.data(clips)?, attend)?;
         let mut before = weights::read_params(&self.codec_file(), self.device)?;
         let mut params = Params::init(self.options.seed, DType::F32, self.device);
         begin_with(&mut params, copies(&before, learning.parameters())?)?;
         let clips = Store::new(&data, self.work, self.options.progress)?.spectrograms()?;
-        let clips = attention::weigh(clips, attend)?;
         let encoder = Encoder::new(&spec.codec, &mut before.frozen().at("encoder"))?;
         let decoder = if branch {
             let (mut others, mut learns) = (before.frozen(), params.tracked());

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 /// Clips a file.
 const SHARD: u64 = 256;
 /// Layout of the files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The tensor and the metadata entry in a file.
 const VALUES: &str = "values";
 const CLIPS: &str = "clips";
@@ -131,7 +131,7 @@ impl<'a> Store<'a> {
 
 /// The key of a set of clips. It does not know how many there are: a larger set begins with a smaller one's clips.
 fn key(options: &DataOptions) -> String {
-    let DataOptions { kinds, clips: _, seconds, seed, folder } = options;
+    let DataOptions { kinds, clips: _, seconds, seed, attend, folder } = options;
     // Any sound shows what the analysis makes of one.
     let kinds = if folder.is_some() { &vec![0] } else { kinds };
     let analyser = Analyser::new();
@@ -145,7 +145,7 @@ fn key(options: &DataOptions) -> String {
         })
         .collect();
     let state = folder.as_ref().map_or(String::new(), |folder| format!(" {}", folder.state));
-    short(format!("{VERSION} {seconds} {seed} {probes:?}{state}").as_bytes())
+    short(format!("{VERSION} {seconds} {seed} {attend:?} {probes:?}{state}").as_bytes())
 }
 
 /// The first 16 hexadecimal digits of a hash.
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn options(clips: usize) -> DataOptions {
-        DataOptions { kinds: vec![0, 8], clips, seconds: 0.2, seed: 3, folder: None }
+        DataOptions { kinds: vec![0, 8], clips, seconds: 0.2, seed: 3, attend: vec![], folder: None }
     }
 
     fn values(clips: &[SpectrogramClip]) -> Vec<(Vec<f16>, Label)> {

@@ -70,6 +70,6 @@ impl Subject {
             false => self.kinds.iter().map(named).collect::<anyhow::Result<Vec<_>>>()?,
         };
         let clips = common.clips.unwrap_or(CLIPS);
-        Ok(DataOptions { kinds, clips, seconds, seed: common.seed, folder: None })
+        Ok(DataOptions { kinds, clips, seconds, seed: common.seed, attend: vec![], folder: None })
     }
 }
