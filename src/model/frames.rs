@@ -135,6 +135,19 @@ pub fn held(window: &[f32]) -> Vec<f32> {
     frames.windows(HELD).step_by(HELD_STEP).flat_map(of_row).collect()
 }
 
+/// The matrix (LINEAR_BINS, LINEAR_BINS) that takes rows of levels of the linear bins to how far each is above the mean of those
+/// around it, which a line stands out of.
+pub fn above_surroundings() -> Vec<f32> {
+    let bins: Vec<usize> = (0..LINEAR_BINS).collect();
+    let mut matrix = vec![0.0; LINEAR_BINS * LINEAR_BINS];
+    for &bin in &bins {
+        let around = around(&bins, bin, LINE_BINS);
+        around.iter().for_each(|other| matrix[other * LINEAR_BINS + bin] = -1.0 / around.len() as f32);
+        matrix[bin * LINEAR_BINS + bin] += 1.0;
+    }
+    matrix
+}
+
 /// How loud a level is, 0..1.
 fn loudness(value: usize, normalised: f32) -> f32 {
     let (_, scale) = constants(value);
@@ -265,6 +278,19 @@ mod tests {
             }
         }));
         assert!(moment[2 * LINEAR_BINS + 60] < 0.3, "{}", moment[2 * LINEAR_BINS + 60]);
+    }
+
+    #[test]
+    fn a_bin_is_above_the_mean_of_those_around_it() {
+        let matrix = above_surroundings();
+        let of = |levels: &dyn Fn(usize) -> f32, bin: usize| -> f32 {
+            (0..LINEAR_BINS).map(|i| levels(i) * matrix[i * LINEAR_BINS + bin]).sum()
+        };
+        assert!((0..LINEAR_BINS).all(|bin| of(&|_| 3.0, bin).abs() < 1e-5));
+        let one = |i: usize| if i == 50 { 13.0 } else { 0.0 };
+        for (bin, expected) in [(43, 0.0), (44, -1.0), (49, -1.0), (50, 12.0), (56, -1.0), (57, 0.0)] {
+            assert!((of(&one, bin) - expected).abs() < 1e-5, "{bin}");
+        }
     }
 
     #[test]

@@ -18,14 +18,14 @@
 //!
 //! Its branch to the lowest values, which a codec can be given afterwards, is told another thing instead of slopes. In a low chord,
 //! with several partials a bin, levels beat and the pitches are in what they are on average. So errors of the mean level in a
-//! third of a second count beside those of every frame, `12 mean(held |mean(e)|)`, where something is [`held`]: of noise it
-//! would take the mean of the levels for its power, which is 2.5 dB above it.
+//! third of a second count beside those of every frame, `12 mean(held |mean(e) - mean around it|)`, where something is [`held`] and
+//! against the bins around it: how loud all of them are is for the quantile to say.
 
 use super::TrainError;
 use super::data::{SpectrogramClip, normal, spectrogram_batch};
 use super::trainer::{Objective, Report};
 use crate::audio::LINEAR_BINS;
-use crate::model::frames::{HELD, HELD_STEP, held, is_level, partials, spread_of};
+use crate::model::frames::{HELD, HELD_STEP, above_surroundings, held, is_level, partials, spread_of};
 use crate::nets::codec::{CodecConfig, Decoder, Encoder};
 use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
@@ -102,6 +102,8 @@ pub struct CodecObjective {
     channels: usize,
     /// `2 q - 1` of every value of a frame.
     lean: Tensor,
+    /// See [`above_surroundings`].
+    above: Tensor,
     device: Device,
 }
 
@@ -126,6 +128,7 @@ impl CodecObjective {
             per_latent: config.frames_per_latent,
             channels: config.latent_channels,
             lean: Tensor::from_vec(lean, (1, 1, config.frame_values), device)?,
+            above: Tensor::from_vec(above_surroundings(), (LINEAR_BINS, LINEAR_BINS), device)?,
             device: device.clone(),
         })
     }
@@ -154,7 +157,10 @@ impl CodecObjective {
                 let mistuned = mistuned(&error, &lines.to_device(&self.device)?)?;
                 logarithm(((loss + smeared)? + mistuned)?)?
             }
-            Learning::LowBranch => logarithm((loss + shifted(&error, &lines.to_device(&self.device)?)?)?)?,
+            Learning::LowBranch => {
+                let shifted = shifted(&error, &self.above, &lines.to_device(&self.device)?)?;
+                logarithm((loss + shifted)?)?
+            }
         };
         Ok((loss, f64::from(plain) * DECIBELS))
     }
@@ -193,8 +199,8 @@ fn mistuned(error: &Tensor, semitones: &Tensor) -> Result<Tensor> {
 }
 
 /// Weighted error of the mean levels of what is held, of each window: errors of normalised values, (B, F, FRAME_VALUES), F a
-/// multiple of [`HELD_STEP`], and what [`held`] gives, (B, rows, LINEAR_BINS), to (B).
-fn shifted(error: &Tensor, held: &Tensor) -> Result<Tensor> {
+/// multiple of [`HELD_STEP`], [`above_surroundings`], and what [`held`] gives, (B, rows, LINEAR_BINS), to (B).
+fn shifted(error: &Tensor, above: &Tensor, held: &Tensor) -> Result<Tensor> {
     let error = linear(error)?;
     let (batch, frames, bins) = error.dims3()?;
     let steps = error.reshape((batch, frames / HELD_STEP, HELD_STEP, bins))?.mean(2)?;
@@ -204,7 +210,8 @@ fn shifted(error: &Tensor, held: &Tensor) -> Result<Tensor> {
     for step in 1..in_a_row {
         sum = (sum + steps.narrow(1, step, rows)?)?;
     }
-    each_window((sum.abs()? * held)?)? * (MEANS / in_a_row as f64)
+    let above = sum.contiguous()?.reshape((batch * rows, bins))?.matmul(above)?.reshape((batch, rows, bins))?;
+    each_window((above.abs()? * held)?)? * (MEANS / in_a_row as f64)
 }
 
 /// Semitones by which the partial at each linear bin is off for a difference of 1 between the errors beside it, over the number of
@@ -276,6 +283,11 @@ mod tests {
         normal(&mut rng, 1.0, &[2, frames, FRAME_VALUES]).unwrap()
     }
 
+    fn above(dtype: DType) -> Tensor {
+        let matrix = Tensor::from_vec(above_surroundings(), (LINEAR_BINS, LINEAR_BINS), &Device::Cpu);
+        matrix.unwrap().to_dtype(dtype).unwrap()
+    }
+
     #[test]
     fn smearing_is_between_frames_and_of_each_window() {
         // One bin off in the middle of the first window; in the second all are off alike.
@@ -307,8 +319,9 @@ mod tests {
             .collect();
         let error = Tensor::from_vec(values, (1, frames, FRAME_VALUES), &Device::Cpu).unwrap();
         let held = Tensor::full(0.5f32, (1, 2, LINEAR_BINS), &Device::Cpu).unwrap();
-        let found = shifted(&error, &held).unwrap().to_vec1::<f32>().unwrap()[0];
-        let expected = MEANS as f32 * 0.5 * 0.1 / LINEAR_BINS as f32;
+        let found = shifted(&error, &above(DType::F32), &held).unwrap().to_vec1::<f32>().unwrap()[0];
+        // It is a thirteenth of its surroundings, and part of those of twelve others.
+        let expected = MEANS as f32 * 0.5 * 0.1 * (24.0 / 13.0) / LINEAR_BINS as f32;
         assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
     }
 
@@ -347,7 +360,7 @@ mod tests {
         let weights = Tensor::new(&[0.3f64, 0.7], &Device::Cpu).unwrap();
         let loss = |error: &Tensor| {
             let slopes = (smeared(error, &importance).unwrap() + mistuned(error, &semitones).unwrap()).unwrap();
-            let all = (slopes + shifted(error, &held).unwrap()).unwrap();
+            let all = (slopes + shifted(error, &above(DType::F64), &held).unwrap()).unwrap();
             (all * &weights).unwrap().sum_all().unwrap()
         };
         let var = Var::from_tensor(&f64s(errors(1, frames))).unwrap();
