@@ -138,14 +138,13 @@ pub fn held(window: &[f32]) -> Vec<f32> {
 /// The matrix (LINEAR_BINS, LINEAR_BINS) that takes rows of levels of the linear bins to how far each is above the mean of those
 /// around it, which a line stands out of.
 pub fn above_surroundings() -> Vec<f32> {
-    let bins: Vec<usize> = (0..LINEAR_BINS).collect();
-    let mut matrix = vec![0.0; LINEAR_BINS * LINEAR_BINS];
-    for &bin in &bins {
-        let around = around(&bins, bin, LINE_BINS);
-        around.iter().for_each(|other| matrix[other * LINEAR_BINS + bin] = -1.0 / around.len() as f32);
-        matrix[bin * LINEAR_BINS + bin] += 1.0;
-    }
-    matrix
+    let of_one = |bin: usize| above(&std::array::from_fn::<f32, LINEAR_BINS, _>(|i| f32::from(i == bin)));
+    (0..LINEAR_BINS).flat_map(of_one).collect()
+}
+
+/// How far the level of each linear bin is above the mean of those around it.
+fn above(levels: &[f32]) -> Vec<f32> {
+    (0..LINEAR_BINS).map(|bin| levels[bin] - mean(around(levels, bin, LINE_BINS))).collect()
 }
 
 /// How loud a level is, 0..1.
@@ -161,11 +160,7 @@ fn means(frames: &[&[f32]]) -> Vec<f32> {
 
 /// How much each linear bin belongs to a line, 0..1, by its mean and those around it; a line stands out as [`LINE`] says.
 fn lines(means: &[f32], (half, most): (f32, f32)) -> Vec<f32> {
-    let line = |bin: usize| {
-        let out = LINEAR.1 * (means[bin] - mean(around(means, bin, LINE_BINS)));
-        logistic((out - half) / most)
-    };
-    (0..LINEAR_BINS).map(line).collect()
+    above(means).into_iter().map(|out| logistic((LINEAR.1 * out - half) / most)).collect()
 }
 
 /// How much every level of these normalised frames is of an attack, 0..1, (frames, [`LEVELS`]).
@@ -295,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_is_held_matters_with_its_flanks() {
-        // Two rows of frames; a line is there until the second begins.
+        // Two rows of frames; a line is there in all of the first, and is gone before the second ends.
         let frames = (0..HELD + HELD_STEP).map(|n| {
             let peak = window(|_, frame| frame[59..62].copy_from_slice(&[0.4, if n < HELD { 1.0 } else { 0.3 }, 0.6]));
             peak[..FRAME_VALUES].to_vec()
@@ -305,7 +300,7 @@ mod tests {
         let at = |row: usize, bin: usize| held[row * LINEAR_BINS + bin];
         assert!(at(0, 60) > 0.7 && at(0, 61) == at(0, 60) && at(0, 57) < 0.01, "{held:?}");
         assert!(at(1, 60) < at(0, 60) && at(1, 60) > 0.6);
-        // Noise: ten nepers from one frame to the next, and none of it a line.
+        // Noise within two nepers, and none of it a line.
         let noise = |n: usize, bin: usize| ((n * 7919 + bin * 104_729) % 1009) as f32 / 1009.0 - 0.5;
         let noise = (0..HELD).flat_map(|n| (0..FRAME_VALUES).map(move |bin| noise(n, bin)));
         let of_noise = super::held(&noise.collect::<Vec<f32>>());

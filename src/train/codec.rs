@@ -305,16 +305,13 @@ mod tests {
         // Bin 60: off by 0.1 on average, whatever it is in each frame; bin 70 is right on average.
         let frames = HELD + HELD_STEP;
         let values: Vec<f32> = (0..frames * FRAME_VALUES)
-            .map(|i| match (i / FRAME_VALUES % 2, i % FRAME_VALUES) {
-                (even, 60) => 0.1 + if even == 0 { 0.5 } else { -0.5 },
-                (even, 70) => {
-                    if even == 0 {
-                        0.5
-                    } else {
-                        -0.5
-                    }
+            .map(|i| {
+                let beat = if (i / FRAME_VALUES).is_multiple_of(2) { 0.5 } else { -0.5 };
+                match i % FRAME_VALUES {
+                    60 => 0.1 + beat,
+                    70 => beat,
+                    _ => 0.0,
                 }
-                _ => 0.0,
             })
             .collect();
         let error = Tensor::from_vec(values, (1, frames, FRAME_VALUES), &Device::Cpu).unwrap();

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 /// Clips a file.
 const SHARD: u64 = 256;
-/// Layout of the files.
+/// Layout of the files, and how their kinds are drawn.
 const VERSION: u32 = 2;
 /// The tensor and the metadata entry in a file.
 const VALUES: &str = "values";
