@@ -28,51 +28,84 @@ const TOLERANCE: f32 = 9.0;
 /// One value for each linear bin.
 pub(super) type Bins = [f32; LINEAR_BINS];
 
-/// The integrator's state: the frame before.
+/// The log magnitudes of a frame, and what they say of its frequencies.
+pub(super) struct Levels {
+    bins: Bins,
+    /// How far the phase of each bin goes in half a hop.
+    half_advance: Bins,
+}
+
+impl Levels {
+    /// Log magnitudes, finite.
+    pub(super) fn new(bins: Bins) -> Self {
+        Self { half_advance: half_advance(&bins), bins }
+    }
+}
+
+/// Where the phases of a frame come from. It knows nothing of the phases of the frame before, so that the courses of many
+/// frames can be found side by side, and little is left to be done in a row.
+pub(super) struct Course {
+    ways: [Way; LINEAR_BINS],
+    /// By how much the phase of a bin differs from that of the bin that leads to it; its phase, where nothing leads to it.
+    turns: Bins,
+}
+
+impl Course {
+    /// The course of a frame between those before and behind it; `random` holds the phases of the bins that nothing leads to, in
+    /// radians.
+    pub(super) fn new(before: &Levels, own: &Levels, behind: &Levels, random: &Bins) -> Self {
+        let ways = ways(&own.bins, &before.bins);
+        let half_delay = |m: usize| -0.25 * GAMMA / HOP as f32 * (behind.bins[m] - before.bins[m]);
+        let turns = std::array::from_fn(|m| match ways[m] {
+            Way::On => before.half_advance[m] + own.half_advance[m],
+            Way::Up => half_delay(m - 1) + half_delay(m),
+            Way::Down => -half_delay(m + 1) - half_delay(m),
+            Way::Nowhere => random[m],
+        });
+        Self { ways, turns }
+    }
+}
+
+/// Sums phases up from frame to frame.
 #[derive(Clone)]
 pub(super) struct PhaseIntegrator {
-    levels: Bins,
-    /// Advance of each bin's phase over half a hop, as the frame before saw it.
-    advance: Bins,
     phases: Bins,
 }
 
 impl PhaseIntegrator {
-    /// At the beginning of time: silence before the first frame, `silent` being its log magnitude.
-    pub(super) fn new(silent: f32) -> Self {
-        Self { levels: [silent; LINEAR_BINS], advance: [0.0; LINEAR_BINS], phases: [0.0; LINEAR_BINS] }
+    /// Before the first frame.
+    pub(super) fn new() -> Self {
+        Self::recall(&[0.0; LINEAR_BINS])
     }
 
-    /// Behind a frame of these levels, whose phases came out like this.
-    pub(super) fn recall(levels: &Bins, phases: &Bins) -> Self {
-        Self { levels: *levels, advance: half_advance(levels), phases: *phases }
+    /// Behind a frame whose phases came out like this.
+    pub(super) fn recall(phases: &Bins) -> Self {
+        Self { phases: *phases }
     }
 
-    /// The phases of the last frame.
+    /// The phases of the last frame, in radians.
     pub(super) fn phases(&self) -> &Bins {
         &self.phases
     }
 
-    /// The phases of the frame with the log magnitudes `levels`, in radians; `next` is the frame behind it and `random`
-    /// holds the phases of the bins that nothing leads to. Levels must be finite.
-    pub(super) fn step(&mut self, levels: &Bins, next: &Bins, random: &Bins) -> &Bins {
-        let half_advance = half_advance(levels);
-        let half_delay: Bins = std::array::from_fn(|m| -0.25 * GAMMA / HOP as f32 * (next[m] - self.levels[m]));
-        let mut phases = *random;
-        let ways = ways(levels, &self.levels);
-        for (m, way) in ways.iter().enumerate() {
-            match way {
-                Way::On => phases[m] = wrap(self.phases[m] + self.advance[m] + half_advance[m]),
-                Way::Up => phases[m] = wrap(phases[m - 1] + half_delay[m - 1] + half_delay[m]),
-                Way::Down | Way::Nowhere => {}
-            }
+    /// The phases of the next frame, in radians.
+    pub(super) fn step(&mut self, Course { ways, turns }: &Course) -> &Bins {
+        let mut below = 0.0;
+        for ((phase, way), turn) in self.phases.iter_mut().zip(ways).zip(turns) {
+            let from = match way {
+                Way::On => *phase,
+                Way::Up => below,
+                Way::Down | Way::Nowhere => 0.0,
+            };
+            *phase = from + turn;
+            below = *phase;
         }
-        for (m, _) in ways.iter().enumerate().rev().filter(|(_, way)| **way == Way::Down) {
-            phases[m] = wrap(phases[m + 1] - half_delay[m + 1] - half_delay[m]);
+        let mut above = 0.0;
+        for ((phase, way), turn) in self.phases.iter_mut().zip(ways).zip(turns).rev() {
+            *phase = if *way == Way::Down { above + turn } else { *phase };
+            above = *phase;
         }
-        self.levels = *levels;
-        self.advance = half_advance;
-        self.phases = phases;
+        self.phases.iter_mut().for_each(|phase| *phase = wrap(*phase));
         &self.phases
     }
 }
@@ -239,10 +272,13 @@ mod tests {
             (sinc / (1.0 - d * d)).abs().max(1e-5).ln()
         };
         let levels: Bins = std::array::from_fn(lobe);
-        let mut integrator = PhaseIntegrator::new(-11.5);
-        let mut before = *integrator.step(&levels, &levels, &[0.0; LINEAR_BINS]);
+        let levels = Levels::new(levels);
+        let steady = Course::new(&levels, &levels, &levels, &[0.0; LINEAR_BINS]);
+        let begins = Course::new(&Levels::new([-11.5; LINEAR_BINS]), &levels, &levels, &[0.0; LINEAR_BINS]);
+        let mut integrator = PhaseIntegrator::new();
+        let mut before = *integrator.step(&begins);
         for _ in 0..4 {
-            let phases = *integrator.step(&levels, &levels, &[0.0; LINEAR_BINS]);
+            let phases = *integrator.step(&steady);
             let peak = at.round() as usize;
             // A thousandth of a bin.
             let step = wrap(phases[peak] - before[peak] - TAU * at * HOP as f32 / LONG as f32);

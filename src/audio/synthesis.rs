@@ -12,7 +12,7 @@ use super::bands::{
 use super::consistency::Phasors;
 use super::noise::{BandFrame, BandPowers, FrameNoise, Purpose, ShapedNoise, uniforms};
 use super::pair::{PairTransform, put};
-use super::phase::Bins;
+use super::phase::{Bins, Levels};
 use super::spectrogram::{BAND_FLOOR, LINEAR_FLOOR, layout};
 use super::texture::{Tensor, noisy};
 use crate::ops::{exp, ln, sin_cos, vectorised};
@@ -20,7 +20,7 @@ use crate::ops::{exp, ln, sin_cos, vectorised};
 /// The loudest a value may ask for, 12 dB above full scale: what is decoded from nonsense must not blow up.
 const CEILING: f32 = 4.0;
 /// Added to magnitudes before their slopes are taken, so that silence has none.
-pub(super) const SLOPE_FLOOR: f32 = 1e-5;
+const SLOPE_FLOOR: f32 = 1e-5;
 /// Sum of the squared Hann windows that overlap at any sample.
 const OVERLAP: f32 = 1.5;
 /// Bins from one node of the pattern of phase differences to the next.
@@ -35,7 +35,7 @@ pub(super) struct Frame {
     /// Magnitudes of the linear bins.
     pub magnitudes: Bins,
     /// Log magnitudes for the phase gradient.
-    pub levels: Bins,
+    pub levels: Levels,
     /// Log magnitudes as given, for the texture.
     pub given: Bins,
     bands: [f32; PARTS * BANDS],
@@ -61,7 +61,7 @@ impl Frame {
         );
         let (bands, pan, coherence) = (&values[layout::BAND], &values[layout::PAN], &values[layout::COHERENCE]);
         Self {
-            levels,
+            levels: Levels::new(levels),
             magnitudes,
             given,
             bands: std::array::from_fn(|b| within(bands[b], 0.5 * BAND_FLOOR.ln(), CEILING.ln())),

@@ -28,46 +28,61 @@ const MEMORY: f32 = 0.4;
 /// Bins on each side in the local mean.
 const REACH: usize = 5;
 
-/// Recursive means of `dt^2`, `df^2` and `dt df` in every bin.
+/// `dt^2`, `df^2` and `dt df` in every bin; or means of them.
 pub(super) type Tensor = [Bins; 3];
 
-/// Follows the structure tensor from frame to frame.
+/// The products of the slopes of a frame of the log magnitudes `levels`, between those of the frames before and behind it.
+pub(super) fn slopes(before: &Bins, levels: &Bins, behind: &Bins) -> Tensor {
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut padded = [0.0; LINEAR_BINS + 2];
+            padded[1..=LINEAR_BINS].copy_from_slice(levels);
+            let (mut dt, mut df) = ([0.0; LINEAR_BINS], [0.0; LINEAR_BINS]);
+            dt.iter_mut()
+                .zip(behind.iter().zip(before))
+                .for_each(|(dt, (behind, before))| *dt = 0.5 * (behind - before));
+            df.iter_mut().zip(padded[2..].iter().zip(&padded)).for_each(|(df, (high, low))| *df = 0.5 * (high - low));
+            // At either end there is one neighbour.
+            df[0] = levels[1] - levels[0];
+            df[LINEAR_BINS - 1] = levels[LINEAR_BINS - 1] - levels[LINEAR_BINS - 2];
+            let mut products = [[0.0; LINEAR_BINS]; 3];
+            for (product, (a, b)) in products.iter_mut().zip([(&dt, &dt), (&df, &df), (&dt, &df)]) {
+                product.iter_mut().zip(a.iter().zip(b)).for_each(|(product, (a, b))| *product = a * b);
+            }
+            products
+        },
+    )
+}
+
+/// Recursive means of the structure tensor, from frame to frame.
 #[derive(Clone)]
 pub(super) struct Texture {
-    before: Bins,
-    tensor: Tensor,
+    means: Tensor,
 }
 
 impl Texture {
-    /// With silence before the first frame, `silent` being its log magnitude.
-    pub(super) fn new(silent: f32) -> Self {
-        Self { before: [silent; LINEAR_BINS], tensor: [[0.0; LINEAR_BINS]; 3] }
+    /// Before the first frame.
+    pub(super) fn new() -> Self {
+        Self::recall([[0.0; LINEAR_BINS]; 3])
     }
 
-    /// Behind a frame of these log magnitudes, with the tensor as it was there.
-    pub(super) fn recall(before: &Bins, tensor: Tensor) -> Self {
-        Self { before: *before, tensor }
+    /// Behind a frame where the means were these.
+    pub(super) fn recall(means: Tensor) -> Self {
+        Self { means }
     }
 
-    /// The recursive means.
-    pub(super) fn tensor(&self) -> &Tensor {
-        &self.tensor
+    /// The means at the last frame.
+    pub(super) fn means(&self) -> &Tensor {
+        &self.means
     }
 
-    /// Takes in the log magnitudes of a frame, `next` being those of the one behind it, and gives the means there.
-    pub(super) fn step(&mut self, levels: &Bins, next: &Bins) -> Tensor {
-        let dt: Bins = std::array::from_fn(|m| 0.5 * (next[m] - self.before[m]));
-        let df: Bins = std::array::from_fn(|m| {
-            let (low, high) = (m.saturating_sub(1), (m + 1).min(LINEAR_BINS - 1));
-            (levels[high] - levels[low]) / (high - low) as f32
-        });
-        for (mean, (a, b)) in self.tensor.iter_mut().zip([(&dt, &dt), (&df, &df), (&dt, &df)]) {
-            for (mean, (a, b)) in mean.iter_mut().zip(a.iter().zip(b)) {
-                *mean = MEMORY * *mean + (1.0 - MEMORY) * a * b;
-            }
+    /// The means at the next frame, whose slopes have these products.
+    pub(super) fn step(&mut self, slopes: &Tensor) -> &Tensor {
+        for (mean, product) in self.means.as_flattened_mut().iter_mut().zip(slopes.as_flattened()) {
+            *mean = MEMORY * *mean + (1.0 - MEMORY) * product;
         }
-        self.before = *levels;
-        self.tensor
+        &self.means
     }
 }
 
@@ -117,10 +132,13 @@ mod tests {
 
     /// What the tenth of frames that follow `level(frame, bin)` is found to be.
     fn texture(level: impl Fn(usize, usize) -> f32) -> Bins {
-        let frame = |n: usize| std::array::from_fn(|m| level(n, m));
-        let mut texture = Texture::new(SILENT);
-        let tensors: Vec<Tensor> = (0..10).map(|n| texture.step(&frame(n), &frame(n + 1))).collect();
-        noisy(&frame(9), &tensors[9])
+        let frame = |n: usize| -> Bins { std::array::from_fn(|m| level(n, m)) };
+        let mut texture = Texture::new();
+        let before = |n: usize| n.checked_sub(1).map_or([SILENT; LINEAR_BINS], frame);
+        for n in 0..10 {
+            texture.step(&slopes(&before(n), &frame(n), &frame(n + 1)));
+        }
+        noisy(&frame(9), texture.means())
     }
 
     #[test]

@@ -18,10 +18,10 @@ use realfft::num_complex::Complex32;
 use super::bands::LONG;
 use super::consistency::{ITERATIONS, Integrated, Phasors, Refiner};
 use super::noise::BandPowers;
-use super::phase::PhaseIntegrator;
-use super::spectrogram::{FRAME_VALUES, LINEAR_FLOOR, Spectrogram};
-use super::synthesis::{Frame, FrameSound, Plan, SLOPE_FLOOR, Synthesis};
-use super::texture::Texture;
+use super::phase::{Course, PhaseIntegrator};
+use super::spectrogram::{FRAME_VALUES, Spectrogram, silence};
+use super::synthesis::{Frame, FrameSound, Plan, Synthesis};
+use super::texture::{Tensor, Texture, slopes};
 use super::{HOP, Stereo};
 use crate::ops::{map_each, threads, vectorised};
 
@@ -40,6 +40,8 @@ pub struct Vocoder {
     synthesis: Arc<Synthesis>,
     integrator: PhaseIntegrator,
     texture: Texture,
+    /// The last frame that has its phases; silence before the first.
+    before: Arc<Frame>,
     /// The bands of the last frames received, oldest first.
     powers: [Arc<BandPowers>; 3],
     /// The last frame received: it waits for the one behind it.
@@ -55,6 +57,12 @@ pub struct Vocoder {
     overlap: FrameSound,
 }
 
+/// What a frame's plan takes from it and the frames beside it, before it is summed up over time.
+struct Prospect {
+    course: Course,
+    slopes: Tensor,
+}
+
 impl Vocoder {
     /// A vocoder at frame 0.
     pub fn new(seed: u64) -> Self {
@@ -62,11 +70,12 @@ impl Vocoder {
     }
 
     fn at_start(synthesis: Arc<Synthesis>) -> Self {
-        let silence = Arc::new(synthesis.noise.silence());
+        let silent = Arc::new(synthesis.noise.silence());
         Self {
-            integrator: PhaseIntegrator::new(SLOPE_FLOOR.ln()),
-            texture: Texture::new(LINEAR_FLOOR.ln()),
-            powers: [0; 3].map(|_| Arc::clone(&silence)),
+            integrator: PhaseIntegrator::new(),
+            texture: Texture::new(),
+            before: Arc::new(Frame::new(&silence())),
+            powers: [0; 3].map(|_| Arc::clone(&silent)),
             waiting: None,
             made: 0,
             refiner: Refiner::new(),
@@ -94,8 +103,8 @@ impl Vocoder {
     /// Takes `frames`, (frames, [`FRAME_VALUES`]) row-major, and gives every sample they complete. Values after the last
     /// whole frame are ignored.
     ///
-    /// Only the integrator takes one frame after the other; what goes before and after is done for many frames at once, on
-    /// all threads unless this one works on a part of something.
+    /// Only sums over time go from one frame to the next; what goes before and after is done for many frames at once, on all
+    /// threads unless this one works on a part of something.
     pub fn step(&mut self, frames: &[f32]) -> Stereo {
         self.step_remembering(frames, &[]).0
     }
@@ -123,14 +132,20 @@ impl Vocoder {
             let powers = self.synthesis.noise.powers(&frame.bands());
             (frame, Arc::new(powers))
         });
+        let known = self.waiting.iter().chain(heard.iter().map(|(frame, _)| frame));
+        let line: Vec<&Arc<Frame>> = std::iter::once(&self.before).chain(known).collect();
+        let middle: Vec<(u64, &[&Arc<Frame>])> = (self.made..).zip(line.windows(3)).collect();
+        let mut prospects = map_each(&middle, |&(number, around)| self.prospect(number, around)).into_iter();
         let mut plans = Vec::with_capacity(heard.len());
         for ((next, powers), (place, _)) in heard.into_iter().zip(frames) {
             before(*place, self);
             self.hear(powers);
-            if let Some(frame) = self.waiting.take() {
-                plans.push(self.plan(frame, &next));
+            // In this order: the very first frame has nothing before it that waits, and takes no prospect.
+            if let Some(frame) = self.waiting.replace(next)
+                && let Some(prospect) = prospects.next()
+            {
+                plans.push(self.plan(frame, &prospect));
             }
-            self.waiting = Some(next);
         }
         plans
     }
@@ -140,7 +155,8 @@ impl Vocoder {
         let mut sound = Stereo::default();
         if let Some(last) = self.waiting.take() {
             self.hear(Arc::clone(&self.powers[2]));
-            let plan = self.plan(Arc::clone(&last), &last);
+            let prospect = self.prospect(self.made, &[&self.before, &last, &last]);
+            let plan = self.plan(last, &prospect);
             self.make(vec![plan], true, &mut sound);
             self.emit(LONG / 2 / HOP, &mut sound);
         }
@@ -172,13 +188,21 @@ impl Vocoder {
         self.powers[2] = powers;
     }
 
+    /// What is known of a frame from itself and those before and behind it.
+    fn prospect(&self, number: u64, around: &[&Arc<Frame>]) -> Prospect {
+        let [before, own, behind] = [around[0], around[1], around[2]];
+        Prospect {
+            course: Course::new(&before.levels, &own.levels, &behind.levels, &self.synthesis.random_phases(number)),
+            slopes: slopes(&before.given, &own.given, &behind.given),
+        }
+    }
+
     /// What the next frame to be made takes from those around it.
-    fn plan(&mut self, frame: Arc<Frame>, next: &Frame) -> Arc<Plan> {
+    fn plan(&mut self, frame: Arc<Frame>, Prospect { course, slopes }: &Prospect) -> Arc<Plan> {
         let number = self.made;
         self.made += 1;
-        let texture = self.texture.step(&frame.given, &next.given);
-        let random = self.synthesis.random_phases(number);
-        let phases = *self.integrator.step(&frame.levels, &next.levels, &random);
+        self.before = Arc::clone(&frame);
+        let (texture, phases) = (*self.texture.step(slopes), *self.integrator.step(course));
         Arc::new(Plan { number, frame, phases, texture, powers: self.powers.clone() })
     }
 
@@ -195,7 +219,7 @@ impl Vocoder {
 #[cfg(test)]
 mod tests {
     use super::super::bands::LINEAR_BINS;
-    use super::super::spectrogram::{Analyser, layout, silence};
+    use super::super::spectrogram::{Analyser, LINEAR_FLOOR, layout};
     use super::super::synthetic::{bell, correlation, crackle, noise, pan, together, tone};
     use super::*;
     use proptest::prelude::*;

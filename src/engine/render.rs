@@ -29,6 +29,9 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Streams that a device decodes at once, where there are more: as many as its work is recorded for.
+const DECODED_AT_ONCE: usize = 64;
+
 /// Renders with a model.
 pub struct ModelRenderer {
     model: Arc<Model>,
@@ -157,6 +160,43 @@ impl ModelRenderer {
         }
     }
 
+    /// Decodes the next `frames` latent frames of streams on a device, `at_once` of them after the other, while the CPU's threads
+    /// make those before into sound.
+    fn decode_in_turn(
+        &self,
+        streams: &mut [&mut StreamState],
+        frames: usize,
+        at_once: usize,
+    ) -> Vec<Result<Chunk, RenderError>> {
+        let (first, rest) = streams.split_at_mut(at_once.min(streams.len()));
+        let decoded = self.decode_part(first, frames);
+        if rest.is_empty() {
+            return self.vocode_each(first, decoded, frames);
+        }
+        // A thread that has nothing to do takes the second of the two first, so that the device is not kept waiting.
+        let (mut chunks, others) =
+            rayon::join(|| self.vocode_each(first, decoded, frames), || self.decode_in_turn(rest, frames, at_once));
+        chunks.extend(others);
+        chunks
+    }
+
+    /// Makes streams' decoded latent frames into sound, each on a thread. Where there are more threads than streams the others
+    /// help: a part of a frame's work is the same wherever it is done.
+    fn vocode_each(
+        &self,
+        streams: &mut [&mut StreamState],
+        decoded: Vec<Result<Decoded, RenderError>>,
+        frames: usize,
+    ) -> Vec<Result<Chunk, RenderError>> {
+        let few = streams.len() < rayon::current_num_threads();
+        let each = streams.par_iter_mut().zip(decoded);
+        let vocoded = each.map(|(stream, decoded)| {
+            let vocode = || self.vocode(stream, decoded, frames);
+            if few { vocode() } else { as_part(vocode) }
+        });
+        vocoded.collect()
+    }
+
     /// Makes a stream's decoded latent frames into sound.
     fn vocode(
         &self,
@@ -275,16 +315,7 @@ impl Renderer for ModelRenderer {
         let part = self.part(streams.len());
         let frames = frames as usize;
         if part == streams.len() {
-            // The networks take all streams at once. The vocoder has a thread for each stream, and where there are more threads
-            // than streams the others help: a part of a frame's work is the same wherever it is done.
-            let decoded = in_pool(|| self.decode_part(streams, frames));
-            let few = streams.len() < rayon::current_num_threads();
-            let each = streams.par_iter_mut().zip(decoded);
-            let vocoded = each.map(|(stream, decoded)| {
-                let vocode = || self.vocode(stream, decoded, frames);
-                if few { vocode() } else { as_part(vocode) }
-            });
-            return in_pool(|| vocoded.collect());
+            return in_pool(|| self.decode_in_turn(streams, frames, DECODED_AT_ONCE));
         }
         let decode = |part: &mut [&mut StreamState]| {
             let decoded = as_part(|| self.decode_part(part, frames));

@@ -35,7 +35,7 @@ impl Vocoder {
         VocoderMemory {
             frames: self.made + u64::from(self.waiting.is_some()),
             phases: self.integrator.phases().to_vec(),
-            texture: self.texture.tensor().concat(),
+            texture: self.texture.means().concat(),
         }
     }
 
@@ -53,8 +53,9 @@ impl Vocoder {
         if let [.., made, _] = known.as_slice() {
             let (phases, []) = memory.phases.as_chunks::<LINEAR_BINS>() else { return None };
             let (texture, []) = memory.texture.as_chunks::<LINEAR_BINS>() else { return None };
-            vocoder.integrator = PhaseIntegrator::recall(&made.levels, phases.first()?);
-            vocoder.texture = Texture::recall(&made.given, texture.try_into().ok()?);
+            vocoder.before = Arc::clone(made);
+            vocoder.integrator = PhaseIntegrator::recall(phases.first()?);
+            vocoder.texture = Texture::recall(texture.try_into().ok()?);
         }
         // All but the last frame have their phases; what leaves the refiner first will be that one.
         vocoder.waiting = known.pop();

@@ -57,6 +57,27 @@ fn a_stream_sounds_the_same_alone_and_in_any_company() {
 }
 
 #[test]
+fn streams_sound_the_same_however_many_are_decoded_at_once() {
+    let mut renderer = renderer();
+    let prepared = renderer.prepare(&condition("rain", 2)).unwrap();
+    let mut streams: Vec<_> = (0..7).map(|seed| renderer.open(seed)).collect();
+    let due = |stream| Due { stream, condition: &prepared, hurried: false };
+    let sampled = renderer.sample(&mut streams.iter_mut().map(due).collect::<Vec<_>>());
+    sampled.into_iter().for_each(|sampled| sampled.unwrap());
+    let decode = |at_once: usize| -> Vec<Chunk> {
+        let mut streams = streams.clone();
+        let mut streams: Vec<_> = streams.iter_mut().collect();
+        let chunks = in_pool(|| renderer.decode_in_turn(&mut streams, 12, at_once));
+        chunks.into_iter().map(Result::unwrap).collect()
+    };
+    let whole = decode(7);
+    assert!(whole[0] != whole[6]);
+    for at_once in [1, 3, 64] {
+        assert!(decode(at_once) == whole, "{at_once} at once");
+    }
+}
+
+#[test]
 fn what_is_not_finite_in_one_stream_never_reaches_fifteen_others() {
     let mut renderer = renderer();
     let prepared = renderer.prepare(&condition("rain", 2)).unwrap();
