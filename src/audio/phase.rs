@@ -271,8 +271,7 @@ mod tests {
             let sinc = if d.abs() < 1e-3 { 1.0 } else { (PI * d).sin() / (PI * d) };
             (sinc / (1.0 - d * d)).abs().max(1e-5).ln()
         };
-        let levels: Bins = std::array::from_fn(lobe);
-        let levels = Levels::new(levels);
+        let levels = Levels::new(std::array::from_fn(lobe));
         let steady = Course::new(&levels, &levels, &levels, &[0.0; LINEAR_BINS]);
         let begins = Course::new(&Levels::new([-11.5; LINEAR_BINS]), &levels, &levels, &[0.0; LINEAR_BINS]);
         let mut integrator = PhaseIntegrator::new();

@@ -36,13 +36,14 @@ pub(super) fn slopes(before: &Bins, levels: &Bins, behind: &Bins) -> Tensor {
     vectorised(
         #[inline(always)]
         || {
-            let mut padded = [0.0; LINEAR_BINS + 2];
-            padded[1..=LINEAR_BINS].copy_from_slice(levels);
             let (mut dt, mut df) = ([0.0; LINEAR_BINS], [0.0; LINEAR_BINS]);
             dt.iter_mut()
                 .zip(behind.iter().zip(before))
                 .for_each(|(dt, (behind, before))| *dt = 0.5 * (behind - before));
-            df.iter_mut().zip(padded[2..].iter().zip(&padded)).for_each(|(df, (high, low))| *df = 0.5 * (high - low));
+            df[1..]
+                .iter_mut()
+                .zip(levels[2..].iter().zip(levels))
+                .for_each(|(df, (high, low))| *df = 0.5 * (high - low));
             // At either end there is one neighbour.
             df[0] = levels[1] - levels[0];
             df[LINEAR_BINS - 1] = levels[LINEAR_BINS - 1] - levels[LINEAR_BINS - 2];

@@ -133,8 +133,8 @@ impl Vocoder {
             (frame, Arc::new(powers))
         });
         let known = self.waiting.iter().chain(heard.iter().map(|(frame, _)| frame));
-        let line: Vec<&Arc<Frame>> = std::iter::once(&self.before).chain(known).collect();
-        let middle: Vec<(u64, &[&Arc<Frame>])> = (self.made..).zip(line.windows(3)).collect();
+        let line: Vec<&Frame> = std::iter::once(&self.before).chain(known).map(Arc::as_ref).collect();
+        let middle: Vec<(u64, &[&Frame])> = (self.made..).zip(line.windows(3)).collect();
         let mut prospects = map_each(&middle, |&(number, around)| self.prospect(number, around)).into_iter();
         let mut plans = Vec::with_capacity(heard.len());
         for ((next, powers), (place, _)) in heard.into_iter().zip(frames) {
@@ -189,7 +189,7 @@ impl Vocoder {
     }
 
     /// What is known of a frame from itself and those before and behind it.
-    fn prospect(&self, number: u64, around: &[&Arc<Frame>]) -> Prospect {
+    fn prospect(&self, number: u64, around: &[&Frame]) -> Prospect {
         let [before, own, behind] = [around[0], around[1], around[2]];
         Prospect {
             course: Course::new(&before.levels, &own.levels, &behind.levels, &self.synthesis.random_phases(number)),

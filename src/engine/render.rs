@@ -19,7 +19,7 @@ use super::{Chunk, Due, Grid, RenderError, Renderer};
 use crate::audio::{HOP, Vocoder};
 use crate::condition::{Condition, Scale};
 use crate::model::metre::{Beats, Metre};
-use crate::model::{ChunkInputs, Model};
+use crate::model::{ChunkInputs, Model, RECORDED};
 use crate::nets::codec::DecoderState;
 use crate::ops::{as_part, in_pool, map_each};
 use crate::scm::trigflow::SD;
@@ -28,9 +28,6 @@ use half::f16;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Streams that a device decodes at once, where there are more: as many as its work is recorded for.
-const DECODED_AT_ONCE: usize = 64;
 
 /// Renders with a model.
 pub struct ModelRenderer {
@@ -160,8 +157,8 @@ impl ModelRenderer {
         }
     }
 
-    /// Decodes the next `frames` latent frames of streams on a device, `at_once` of them after the other, while the CPU's threads
-    /// make those before into sound.
+    /// Decodes the next `frames` latent frames of streams, `at_once` of them after the other, while other threads make those before
+    /// into sound: on a device nobody waits for the last of them.
     fn decode_in_turn(
         &self,
         streams: &mut [&mut StreamState],
@@ -315,7 +312,7 @@ impl Renderer for ModelRenderer {
         let part = self.part(streams.len());
         let frames = frames as usize;
         if part == streams.len() {
-            return in_pool(|| self.decode_in_turn(streams, frames, DECODED_AT_ONCE));
+            return in_pool(|| self.decode_in_turn(streams, frames, RECORDED));
         }
         let decode = |part: &mut [&mut StreamState]| {
             let decoded = as_part(|| self.decode_part(part, frames));

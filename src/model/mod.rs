@@ -18,6 +18,7 @@ pub use fingerprint::fingerprint;
 pub use loaded::{ChunkInputs, FILES, Model};
 pub use precision::Precision;
 pub use spec::ModelSpec;
+pub(crate) use work::RECORDED;
 
 use std::path::PathBuf;
 

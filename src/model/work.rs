@@ -59,14 +59,13 @@ impl Worker {
 }
 
 /// Batches up to this one are filled up to powers of two and recorded.
-#[cfg(any(test, feature = "cuda"))]
-const SMALL: usize = 64;
+pub const RECORDED: usize = 64;
 
 /// The size that a batch is filled up to: a power of two, or for a large one, which launching does not hold up, a
 /// multiple of 64.
 #[cfg(any(test, feature = "cuda"))]
 fn bucket(batch: usize) -> usize {
-    if batch <= SMALL { batch.next_power_of_two() } else { batch.next_multiple_of(SMALL) }
+    if batch <= RECORDED { batch.next_power_of_two() } else { batch.next_multiple_of(RECORDED) }
 }
 
 #[cfg(feature = "cuda")]
@@ -98,7 +97,7 @@ mod recorded {
             let batch = inputs.first().map_or(Ok(0), |x| x.dim(0))?;
             let size = bucket(batch);
             let filled = inputs.iter().map(|x| x.pad_with_zeros(0, 0, size - batch)).collect::<Result<Vec<_>>>()?;
-            let results = if size <= SMALL {
+            let results = if size <= RECORDED {
                 self.replay(device, (work, size), &filled, body)?
             } else {
                 Self::plain(device, &filled, body)?
