@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::SAMPLE_RATE;
 use super::bands::{BANDS, Blend, LINEAR_BINS, LONG, PARTS, SPLIT_HZ, TOP_HZ, band_position};
 use super::spectrogram::{BAND_FLOOR, FRAME_VALUES, LINEAR_FLOOR, layout};
-use crate::ops::{exp, ln, vectorised};
+use crate::ops::{exp, ln, map_each, vectorised};
 
 /// Rows of a column, lowest frequency first.
 pub const COLUMN_ROWS: usize = 96;
@@ -48,34 +48,35 @@ pub fn column_row(hz: f64) -> f64 {
 /// first, the level of both channels together from -90 dBFS (0) to 0 dBFS (255). The rows are equally spaced in
 /// `ln(1 + f / 500 Hz)` up to 22 kHz.
 pub fn columns(frames: &[f32]) -> Vec<u8> {
+    map_each(&frames.chunks_exact(FRAME_VALUES).collect::<Vec<_>>(), |frame| column(frame)).concat()
+}
+
+/// The display column of a frame.
+fn column(frame: &[f32]) -> [u8; COLUMN_ROWS] {
     let (low, high) = &*ROWS;
-    let mut bytes = vec![0; frames.len() / FRAME_VALUES * COLUMN_ROWS];
-    for (frame, column) in frames.chunks_exact(FRAME_VALUES).zip(bytes.chunks_exact_mut(COLUMN_ROWS)) {
-        let (linear, bands) = (&frame[layout::LINEAR], &frame[layout::BAND]);
-        let mut rows = [0.0; COLUMN_ROWS];
-        for (level, row) in rows.iter_mut().zip(low) {
-            *level = match row {
-                Row::Bins(bins) => linear[bins.clone()].iter().fold(f32::MIN, |a, &b| a.max(b)),
-                Row::Bin(blend) => blend.of(linear),
-            };
-        }
-        let mut parts = [[0.0; COLUMN_ROWS]; PARTS];
-        for (levels, bands) in parts.iter_mut().zip(bands.chunks_exact(BANDS)) {
-            levels.iter_mut().zip(high).for_each(|(level, blend)| *level = blend.of(bands));
-        }
-        vectorised(
-            #[inline(always)]
-            || {
-                let (bins, bands) = rows.split_at_mut(low.len());
-                powers_of_bins(bins);
-                powers_of_bands(&parts, bands);
-                brightness(&mut rows);
-            },
-        );
-        // The cast saturates, and makes 0 of what is not a number.
-        column.iter_mut().zip(rows).for_each(|(byte, brightness)| *byte = (brightness + 0.5) as u8);
+    let (linear, bands) = (&frame[layout::LINEAR], &frame[layout::BAND]);
+    let mut rows = [0.0; COLUMN_ROWS];
+    for (level, row) in rows.iter_mut().zip(low) {
+        *level = match row {
+            Row::Bins(bins) => linear[bins.clone()].iter().fold(f32::MIN, |a, &b| a.max(b)),
+            Row::Bin(blend) => blend.of(linear),
+        };
     }
-    bytes
+    let mut parts = [[0.0; COLUMN_ROWS]; PARTS];
+    for (levels, bands) in parts.iter_mut().zip(bands.chunks_exact(BANDS)) {
+        levels.iter_mut().zip(high).for_each(|(level, blend)| *level = blend.of(bands));
+    }
+    vectorised(
+        #[inline(always)]
+        || {
+            let (bins, bands) = rows.split_at_mut(low.len());
+            powers_of_bins(bins);
+            powers_of_bands(&parts, bands);
+            brightness(&mut rows);
+        },
+    );
+    // The cast saturates, and makes 0 of what is not a number.
+    rows.map(|brightness| (brightness + 0.5) as u8)
 }
 
 /// Levels of linear bins become powers.

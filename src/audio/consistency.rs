@@ -202,14 +202,20 @@ impl Held {
         Self(vec![None])
     }
 
-    /// Takes the next frames, `ended` if there will be no more, and maps those that now have their neighbours.
-    fn step<R: Send>(&mut self, next: Vec<Arc<Guess>>, ended: bool, make: impl Fn(&Around<'_>) -> R + Sync) -> Vec<R> {
+    /// Takes the next frames, `ended` if there will be no more, and maps those that now have their neighbours, and their places
+    /// among them.
+    fn step<R: Send>(
+        &mut self,
+        next: Vec<Arc<Guess>>,
+        ended: bool,
+        make: impl Fn(usize, &Around<'_>) -> R + Sync,
+    ) -> Vec<R> {
         self.0.extend(next.into_iter().map(Some));
         if ended {
             self.0.push(None);
         }
-        let ready: Vec<Around<'_>> = self.0.windows(3).filter_map(Around::of).collect();
-        let made = map_each(&ready, make);
+        let ready: Vec<(usize, Around<'_>)> = self.0.windows(3).filter_map(Around::of).enumerate().collect();
+        let made = map_each(&ready, |(place, around)| make(*place, around));
         if ended {
             *self = Self::new();
         } else {
@@ -234,18 +240,24 @@ impl Refiner {
         Self { transform, early: [(); ITERATIONS - 1].map(|()| Held::new()), last: Held::new() }
     }
 
-    /// Takes the next frames and gives the phases of those that have had their iterations, in order: all but the last
-    /// [`ITERATIONS`] of those taken so far. If this is where they end, it gives those as well and returns to the beginning.
-    pub(super) fn step(&mut self, frames: &[Integrated<'_>], ended: bool) -> Vec<Phasors> {
+    /// Takes the next frames and gives what `finish` makes of the phases of those that have had their iterations, in order, and of
+    /// their places in it: all but the last [`ITERATIONS`] of those taken so far. If this is where they end, it gives those as well
+    /// and returns to the beginning.
+    pub(super) fn step<R: Send>(
+        &mut self,
+        frames: &[Integrated<'_>],
+        ended: bool,
+        finish: impl Fn(usize, &Phasors) -> R + Sync,
+    ) -> Vec<R> {
         let Self { transform, early, last } = self;
         let mut guesses = map_each(frames, |frame| Arc::new(transform.begin(frame)));
         for held in early {
-            guesses = held.step(guesses, ended, |around| {
+            guesses = held.step(guesses, ended, |_, around| {
                 let (phasors, seen) = transform.agree(around);
                 Arc::new(transform.guess(around.own.magnitudes, phasors, Some(seen)))
             });
         }
-        last.step(guesses, ended, |around| transform.agree(around).0)
+        last.step(guesses, ended, |place, around| finish(place, &transform.agree(around).0))
     }
 }
 
@@ -270,6 +282,11 @@ mod tests {
 
     fn integrated(frames: &[(Bins, Bins)]) -> Vec<Integrated<'_>> {
         frames.iter().map(|(magnitudes, phases)| Integrated { magnitudes, phases }).collect()
+    }
+
+    /// What is finished as it is.
+    fn phases(_: usize, phasors: &Phasors) -> Phasors {
+        *phasors
     }
 
     fn complex([re, im]: &Lines) -> Vec<Complex32> {
@@ -330,7 +347,7 @@ mod tests {
     #[test]
     fn silence_keeps_its_phases() {
         let silence = ([0.0; LINEAR_BINS], std::array::from_fn(|bin| 0.03 * bin as f32 - 2.0));
-        for phasors in Refiner::new().step(&integrated(&[silence; 3]), true) {
+        for phasors in Refiner::new().step(&integrated(&[silence; 3]), true, phases) {
             for (bin, phasor) in complex(&phasors).iter().enumerate() {
                 let sign = if bin % 2 == 0 { 1.0 } else { -1.0 };
                 assert!((phasor * sign - Complex32::from_polar(1.0, silence.1[bin])).norm() < 1e-6);
@@ -352,14 +369,14 @@ mod tests {
             let (mut refiner, mut refined, mut rest) = (Refiner::new(), Vec::new(), &frames[..]);
             for cut in cuts {
                 let (next, later) = rest.split_at(cut);
-                refined.extend(refiner.step(&integrated(next), false));
+                refined.extend(refiner.step(&integrated(next), false, phases));
                 refiner = refiner.clone();
                 rest = later;
                 prop_assert_eq!(refined.len(), (total - rest.len()).saturating_sub(ITERATIONS));
             }
-            refined.extend(refiner.step(&[], true));
+            refined.extend(refiner.step(&[], true, phases));
             prop_assert_eq!(&refined, &all);
-            prop_assert_eq!(refiner.step(&integrated(&frames), true), all, "it is back at the beginning");
+            prop_assert_eq!(refiner.step(&integrated(&frames), true, phases), all, "it is back at the beginning");
         }
     }
 }

@@ -8,6 +8,7 @@ mod intonation;
 mod limit;
 mod noise;
 mod notes;
+mod overlap;
 mod pair;
 mod phase;
 mod resample;

@@ -11,6 +11,7 @@ use super::bands::{
 };
 use super::consistency::Phasors;
 use super::noise::{BandFrame, BandPowers, FrameNoise, Purpose, ShapedNoise, uniforms};
+use super::overlap::FrameSound;
 use super::pair::{PairTransform, put};
 use super::phase::{Bins, Levels};
 use super::spectrogram::{BAND_FLOOR, LINEAR_FLOOR, layout};
@@ -91,10 +92,6 @@ pub(super) struct Plan {
     pub powers: [Arc<BandPowers>; 3],
 }
 
-/// The sound that a frame adds, [`LONG`] samples around its centre: the left channel is the real part, the right one the
-/// imaginary part.
-pub(super) type FrameSound = Vec<Complex32>;
-
 /// What makes a frame's sound.
 pub(super) struct Synthesis {
     random: FrameNoise,
@@ -123,7 +120,7 @@ impl Synthesis {
         phases.map(|x| std::f32::consts::PI * x)
     }
 
-    /// The sound of a frame, with its phases as refined.
+    /// The sound of a frame around its centre, with its phases as refined.
     pub(super) fn sound(&self, plan: &Plan, phasors: &Phasors) -> FrameSound {
         let mut sound = vec![Complex32::default(); LONG];
         let [left, left_im, right, right_im] = self.lines(plan, phasors);

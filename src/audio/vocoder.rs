@@ -13,17 +13,16 @@ pub use memory::VocoderMemory;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use realfft::num_complex::Complex32;
-
 use super::bands::LONG;
 use super::consistency::{ITERATIONS, Integrated, Phasors, Refiner};
 use super::noise::BandPowers;
+use super::overlap::Overlap;
 use super::phase::{Course, PhaseIntegrator};
 use super::spectrogram::{FRAME_VALUES, Spectrogram, silence};
-use super::synthesis::{Frame, FrameSound, Plan, Synthesis};
+use super::synthesis::{Frame, Plan, Synthesis};
 use super::texture::{Tensor, Texture, slopes};
 use super::{HOP, Stereo};
-use crate::ops::{map_each, threads, vectorised};
+use crate::ops::{map_each, threads};
 
 /// Frames that are worked on at once by each thread: so many that handing them out does not matter, and no more than stay in a
 /// core's cache.
@@ -51,10 +50,7 @@ pub struct Vocoder {
     refiner: Refiner,
     /// The frames that are with the refiner, oldest first.
     planned: VecDeque<Arc<Plan>>,
-    /// Hops that have left the overlap; the first two lie before sample 0.
-    left: u64,
-    /// Sound under construction, from `LONG / 2` samples before the next frame to leave the refiner.
-    overlap: FrameSound,
+    overlap: Overlap,
 }
 
 /// What a frame's plan takes from it and the frames beside it, before it is summed up over time.
@@ -80,8 +76,7 @@ impl Vocoder {
             made: 0,
             refiner: Refiner::new(),
             planned: VecDeque::new(),
-            left: 0,
-            overlap: vec![Complex32::default(); LONG],
+            overlap: Overlap::new(),
             synthesis,
         }
     }
@@ -158,7 +153,7 @@ impl Vocoder {
             let prospect = self.prospect(self.made, &[&self.before, &last, &last]);
             let plan = self.plan(last, &prospect);
             self.make(vec![plan], true, &mut sound);
-            self.emit(LONG / 2 / HOP, &mut sound);
+            self.overlap.flush(&mut sound);
         }
         *self = Self::at_start(Arc::clone(&self.synthesis));
         sound
@@ -166,20 +161,14 @@ impl Vocoder {
 
     /// Refines the next frames, the last if `ended`, and moves what is finished to `sound`.
     fn make(&mut self, plans: Vec<Arc<Plan>>, ended: bool, sound: &mut Stereo) {
+        self.planned.extend(plans.iter().cloned());
         let integrated =
             plans.iter().map(|plan| Integrated { magnitudes: &plan.frame.magnitudes, phases: &plan.phases });
-        let refined = self.refiner.step(&integrated.collect::<Vec<_>>(), ended);
-        self.planned.extend(plans);
-        let ready: Vec<(Arc<Plan>, Phasors)> = self.planned.drain(..refined.len()).zip(refined).collect();
-        self.overlap.resize(LONG + ready.len() * HOP, Complex32::default());
-        for (i, made) in map_each(&ready, |(plan, phasors)| self.synthesis.sound(plan, phasors)).iter().enumerate() {
-            let overlap = &mut self.overlap[i * HOP..];
-            vectorised(
-                #[inline(always)]
-                || overlap.iter_mut().zip(made).for_each(|(sum, sample)| *sum += sample),
-            );
-        }
-        self.emit(ready.len(), sound);
+        let (planned, synthesis) = (&self.planned, &self.synthesis);
+        let finish = |place: usize, phasors: &Phasors| synthesis.sound(&planned[place], phasors);
+        let sounds = self.refiner.step(&integrated.collect::<Vec<_>>(), ended, finish);
+        self.planned.drain(..sounds.len());
+        self.overlap.step(&sounds, sound);
     }
 
     /// Takes the bands of the next frame.
@@ -204,15 +193,6 @@ impl Vocoder {
         self.before = Arc::clone(&frame);
         let (texture, phases) = (*self.texture.step(slopes), *self.integrator.step(course));
         Arc::new(Plan { number, frame, phases, texture, powers: self.powers.clone() })
-    }
-
-    /// Moves the finished hops at the front of the overlap to `sound`, but for those that lie before sample 0.
-    fn emit(&mut self, hops: usize, sound: &mut Stereo) {
-        let before = ((LONG / 2 / HOP) as u64).saturating_sub(self.left).min(hops as u64) as usize;
-        sound.left.extend(self.overlap[before * HOP..hops * HOP].iter().map(|sample| sample.re));
-        sound.right.extend(self.overlap[before * HOP..hops * HOP].iter().map(|sample| sample.im));
-        self.overlap.drain(..hops * HOP);
-        self.left += hops as u64;
     }
 }
 

@@ -8,6 +8,7 @@ use super::Vocoder;
 use crate::audio::HOP;
 use crate::audio::bands::{LINEAR_BINS, LONG};
 use crate::audio::consistency::ITERATIONS;
+use crate::audio::overlap::Overlap;
 use crate::audio::phase::PhaseIntegrator;
 use crate::audio::spectrogram::FRAME_VALUES;
 use crate::audio::synthesis::Frame;
@@ -60,7 +61,7 @@ impl Vocoder {
         // All but the last frame have their phases; what leaves the refiner first will be that one.
         vocoder.waiting = known.pop();
         vocoder.made = memory.frames.saturating_sub(1);
-        vocoder.left = vocoder.made;
+        vocoder.overlap = Overlap::behind(vocoder.made);
         Some(vocoder)
     }
 }
