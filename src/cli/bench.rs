@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use twostep::audio::{Vocoder, silence};
 use twostep::condition::{Condition, Controls, Prompt};
 use twostep::device::describe;
+use twostep::engine::costs::BUCKETS;
 use twostep::engine::render::{PreparedCondition, StreamState};
+use twostep::engine::worker::LONGEST_TICK;
 use twostep::engine::{Due, ModelRenderer, RenderError, Renderer, offline};
 use twostep::eval::bench::Timing;
-use twostep::eval::listeners::{self, Listeners, Tick};
+use twostep::eval::listeners::{self, Listeners, Round};
 use twostep::eval::scaling::{Length, Recorder, Scaling};
 use twostep::eval::{Machine, Settings, Stage, measure};
 use twostep::model::{ChunkInputs, Model};
@@ -95,7 +97,7 @@ impl Bench {
         }
         if let Some(longest) = self.scaling {
             let ticks = GROWTH.map(|streams| {
-                whole(&mut renderer, streams).map(|timing| Tick { streams, median_ms: timing.median_ms })
+                whole(&mut renderer, streams).map(|timing| Round { streams, median_ms: timing.median_ms })
             });
             let ticks = ticks.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
             bench.scaling = Some(Scaling { ticks, lengths: lengths(&mut renderer, &condition, longest)? });
@@ -129,22 +131,31 @@ impl Streams {
 
     /// The next chunk of each.
     fn tick(&mut self, renderer: &mut ModelRenderer) -> anyhow::Result<()> {
+        self.round(renderer, self.streams.len().max(1))
+    }
+
+    /// The same, `at_once` of them together.
+    fn round(&mut self, renderer: &mut ModelRenderer, at_once: usize) -> anyhow::Result<()> {
         let condition = &self.condition;
-        let mut due: Vec<_> = self.streams.iter_mut().map(|stream| Due { stream, condition, hurried: false }).collect();
-        renderer.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
+        for streams in self.streams.chunks_mut(at_once) {
+            let mut due: Vec<_> = streams.iter_mut().map(|stream| Due { stream, condition, hurried: false }).collect();
+            renderer.render(&mut due).into_iter().collect::<Result<Vec<_>, RenderError>>()?;
+        }
         Ok(())
     }
 }
 
-/// How many streams one tick a chunk's duration serves.
+/// How many streams get their next chunks within a chunk's duration, in ticks as large as the server makes them.
 fn listeners(renderer: &mut ModelRenderer, condition: &Condition, seconds: f64) -> anyhow::Result<Listeners> {
     let mut streams = Streams::open(renderer, condition, 0)?;
-    listeners::search(seconds, |count| {
+    let mut timed = |count: usize, at_once: usize| {
         if streams.streams.len() != count {
             streams = Streams::open(renderer, condition, count)?;
         }
-        listeners::timed(|| streams.tick(renderer))
-    })
+        listeners::timed(|| streams.round(renderer, at_once))
+    };
+    let tick = listeners::largest_tick(&BUCKETS, LONGEST_TICK, |count| timed(count, count))?;
+    listeners::search(seconds, tick, |count| timed(count, tick))
 }
 
 /// One stream of `longest` seconds.

@@ -24,7 +24,7 @@ use super::{Due, Renderer};
 use crate::condition::{Condition, Controls, Prompt};
 
 /// A tick of more streams than fit into this is never made: everybody else waits for its end.
-const LONGEST_TICK: Duration = Duration::from_millis(150);
+pub const LONGEST_TICK: Duration = Duration::from_millis(150);
 
 /// What takes longer than this is measured once: a large model is to be ready some time.
 const LONG_ROUND: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::listeners::Tick;
+use super::listeners::Round;
 use super::plot::{Chart, Image, Scale, Series};
 
 /// A stream at some length.
@@ -22,7 +22,7 @@ pub struct Length {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
     /// Ticks of more and more streams.
-    pub ticks: Vec<Tick>,
+    pub ticks: Vec<Round>,
     /// One stream, longer and longer.
     pub lengths: Vec<Length>,
 }
@@ -129,7 +129,7 @@ mod tests {
     fn shows_the_milestones_it_reached() {
         let lengths =
             [1.0, 9.0, 10.5, 70.0].map(|sound| Length { sound, seconds: 0.03 * sound, resident: Some(2 << 20) });
-        let scaling = Scaling { ticks: vec![Tick { streams: 4, median_ms: 10.0 }], lengths: lengths.to_vec() };
+        let scaling = Scaling { ticks: vec![Round { streams: 4, median_ms: 10.0 }], lengths: lengths.to_vec() };
         let text = scaling.markdown();
         assert!(text.contains("| 4 | 10.0 | 2.50 |"), "{text}");
         let rows =
