@@ -54,6 +54,11 @@ impl Stereo {
         Self { left: vec![0.0; samples], right: vec![0.0; samples] }
     }
 
+    /// No samples yet, and room for so many a channel.
+    pub fn with_capacity(samples: usize) -> Self {
+        Self { left: Vec::with_capacity(samples), right: Vec::with_capacity(samples) }
+    }
+
     /// Samples per channel.
     pub fn len(&self) -> usize {
         self.left.len()

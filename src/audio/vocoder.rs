@@ -107,7 +107,7 @@ impl Vocoder {
     /// The same, and the [`Vocoder::memory`] before each frame of `frames` whose number is in `places`, in their order.
     pub fn step_remembering(&mut self, frames: &[f32], places: &[usize]) -> (Stereo, Vec<VocoderMemory>) {
         let frames: Vec<(usize, &[f32])> = frames.chunks_exact(FRAME_VALUES).enumerate().collect();
-        let (mut sound, mut memories) = (Stereo::default(), Vec::with_capacity(places.len()));
+        let (mut sound, mut memories) = (Stereo::with_capacity(frames.len() * HOP), Vec::with_capacity(places.len()));
         for block in frames.chunks(BLOCK * threads()) {
             let plans = self.plans(block, |place, vocoder| {
                 if places.contains(&place) {

@@ -123,7 +123,9 @@ impl DecoderState {
 
     /// The state of one stream of a batch.
     pub fn of_stream(&self, index: usize) -> Result<Self> {
-        Ok(Self { pasts: self.pasts.iter().map(|p| p.narrow(0, index, 1)?.copy()).collect::<Result<_>>()? })
+        // Not `copy`: of a part of an array it copies, and keeps, the whole.
+        let pasts = self.pasts.iter().map(|p| p.narrow(0, index, 1)?.force_contiguous());
+        Ok(Self { pasts: pasts.collect::<Result<_>>()? })
     }
 }
 
@@ -206,6 +208,7 @@ mod tests {
     use super::*;
     use crate::ops::Params;
     use crate::ops::testing::{check_op, close, normal};
+    use candle_core::Storage;
     use proptest::prelude::*;
 
     fn tiny(dtype: DType) -> (Encoder, Decoder, Params) {
@@ -269,6 +272,25 @@ mod tests {
     fn broken_latent_frames_are_refused() {
         let error = tiny(DType::F64).0.forward(&normal(1, &[1, 9, 7])).unwrap_err().to_string();
         assert!(error.contains("9 frames are no multiple of 4"), "{error}");
+    }
+
+    #[test]
+    fn the_state_of_a_stream_keeps_nothing_of_the_others() {
+        let (_, decoder, _) = branched(DType::F64);
+        let mut state = decoder.start(3, DType::F64, &Device::Cpu).unwrap();
+        decoder.step(&normal(2, &[3, 2, 5]), &mut state).unwrap();
+        for index in 0..3 {
+            let alone = state.of_stream(index).unwrap();
+            for (own, all) in alone.arrays().iter().zip(state.arrays()) {
+                close(own, &all.narrow(0, index, 1).unwrap(), 1e-15);
+                let (storage, _) = own.storage_and_layout();
+                let Storage::Cpu(storage) = &*storage else { panic!("not on the CPU") };
+                assert_eq!(storage.as_slice::<f64>().unwrap().len(), own.elem_count());
+            }
+        }
+        let states: Vec<DecoderState> = (0..3).map(|index| state.of_stream(index).unwrap()).collect();
+        let stacked = DecoderState::stack(&states.iter().collect::<Vec<_>>()).unwrap();
+        stacked.arrays().iter().zip(state.arrays()).for_each(|(stacked, all)| close(stacked, all, 1e-15));
     }
 
     proptest! {
