@@ -24,7 +24,7 @@
 //! the quarter rate ends. What two frames share is windowed by a product that is zero outside of both: it has more lines,
 //! which decay with the third power of their distance, and what 6 kHz mirrors into the bins is five decimal places down.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use realfft::num_complex::Complex32;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
@@ -87,6 +87,9 @@ struct Transform {
     /// Samples from one frame to the next.
     hop: usize,
 }
+
+/// The one of all streams.
+static TRANSFORM: LazyLock<Transform> = LazyLock::new(|| Transform::new(DECIMATION));
 
 impl Transform {
     /// At the sample rate of the sound divided by `decimation`.
@@ -228,7 +231,6 @@ impl Held {
 /// Follows the integrator [`ITERATIONS`] frames behind. A clone is a snapshot.
 #[derive(Clone)]
 pub(super) struct Refiner {
-    transform: Arc<Transform>,
     early: [Held; ITERATIONS - 1],
     last: Held,
 }
@@ -236,8 +238,7 @@ pub(super) struct Refiner {
 impl Refiner {
     /// Before the first frame.
     pub(super) fn new() -> Self {
-        let transform = Arc::new(Transform::new(DECIMATION));
-        Self { transform, early: [(); ITERATIONS - 1].map(|()| Held::new()), last: Held::new() }
+        Self { early: [(); ITERATIONS - 1].map(|()| Held::new()), last: Held::new() }
     }
 
     /// Takes the next frames and gives what `finish` makes of the phases of those that have had their iterations, in order, and of
@@ -249,7 +250,7 @@ impl Refiner {
         ended: bool,
         finish: impl Fn(usize, &Phasors) -> R + Sync,
     ) -> Vec<R> {
-        let Self { transform, early, last } = self;
+        let (transform, Self { early, last }) = (&*TRANSFORM, self);
         let mut guesses = map_each(frames, |frame| Arc::new(transform.begin(frame)));
         for held in early {
             guesses = held.step(guesses, ended, |_, around| {

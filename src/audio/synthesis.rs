@@ -1,7 +1,7 @@
 //! The sound of one frame: levels, phases and noise to windowed samples. Nothing here depends on the frames around it but
 //! by what the plan says, so that frames can be worked on side by side.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use realfft::num_complex::Complex32;
 
@@ -73,7 +73,7 @@ impl Frame {
         }
     }
 
-    pub(super) fn bands(&self) -> BandFrame<'_> {
+    fn bands(&self) -> BandFrame<'_> {
         BandFrame { levels: &self.bands, pan: &self.pan, coherence: &self.coherence }
     }
 }
@@ -92,25 +92,43 @@ pub(super) struct Plan {
     pub powers: [Arc<BandPowers>; 3],
 }
 
-/// What makes a frame's sound.
-pub(super) struct Synthesis {
-    random: FrameNoise,
+/// What makes a frame's sound but for its random numbers: the same for every stream, so that it stays in a core's cache when
+/// streams are worked on in turn.
+struct Tables {
     transform: PairTransform,
     window: Vec<f32>,
     stereo: Vec<Blend>,
     /// The sound above 4 kHz.
-    pub noise: ShapedNoise,
+    noise: ShapedNoise,
+}
+
+static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
+    transform: PairTransform::new(LONG),
+    window: hann(LONG),
+    stereo: (0..LINEAR_BINS).map(|bin| stereo_blend(bin_hz(bin, LONG), false)).collect(),
+    noise: ShapedNoise::new(),
+});
+
+/// What makes a frame's sound.
+#[derive(Clone)]
+pub(super) struct Synthesis {
+    random: FrameNoise,
+    tables: &'static Tables,
 }
 
 impl Synthesis {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            random: FrameNoise::new(seed),
-            transform: PairTransform::new(LONG),
-            window: hann(LONG),
-            stereo: (0..LINEAR_BINS).map(|bin| stereo_blend(bin_hz(bin, LONG), false)).collect(),
-            noise: ShapedNoise::new(),
-        }
+        Self { random: FrameNoise::new(seed), tables: &TABLES }
+    }
+
+    /// What is above 4 kHz in a frame.
+    pub(super) fn powers(&self, frame: &Frame) -> BandPowers {
+        self.tables.noise.powers(&frame.bands())
+    }
+
+    /// What is above 4 kHz where there is nothing.
+    pub(super) fn silence(&self) -> BandPowers {
+        self.tables.noise.silence()
     }
 
     /// The phases of the bins of a frame that nothing leads to.
@@ -126,14 +144,14 @@ impl Synthesis {
         let [left, left_im, right, right_im] = self.lines(plan, phasors);
         put(&mut sound, 1, [&left[1..], &left_im[1..]], [&right[1..], &right_im[1..]]);
         sound[0] = Complex32::new(left[0], right[0]);
-        self.transform.inverse(&mut sound);
+        self.tables.transform.inverse(&mut sound);
         vectorised(
             #[inline(always)]
-            || sound.iter_mut().zip(&self.window).for_each(|(sample, w)| *sample *= w),
+            || sound.iter_mut().zip(&self.tables.window).for_each(|(sample, w)| *sample *= w),
         );
         let around = (LONG - SHORT) / 2..(LONG + SHORT) / 2 + HOP;
         let mut rng = self.random.frame(Purpose::Noise, plan.number);
-        self.noise.add(&mut rng, &plan.powers, &mut sound[around]);
+        self.tables.noise.add(&mut rng, &plan.powers, &mut sound[around]);
         sound
     }
 
@@ -161,12 +179,12 @@ impl Synthesis {
     /// pan of its own.
     fn stereo(&self, frame: &Frame) -> (Bins, Bins) {
         let mut loudness = [1e-9f32; LOW_STEREO_BANDS];
-        for (m, blend) in frame.magnitudes.iter().zip(&self.stereo) {
+        for (m, blend) in frame.magnitudes.iter().zip(&self.tables.stereo) {
             loudness[blend.index] += (1.0 - blend.upper) * m * m;
             loudness[blend.index + 1] += blend.upper * m * m;
         }
         let loudness = loudness.map(f32::sqrt);
-        let shares = self.stereo.iter().map(|&blend| {
+        let shares = self.tables.stereo.iter().map(|&blend| {
             let (low, high) = ((1.0 - blend.upper) * loudness[blend.index], blend.upper * loudness[blend.index + 1]);
             Blend { upper: high / (low + high), ..blend }
         });

@@ -36,7 +36,7 @@ const BLOCK: usize = 24;
 /// kept in range, and what is not a number counts as silence.
 #[derive(Clone)]
 pub struct Vocoder {
-    synthesis: Arc<Synthesis>,
+    synthesis: Synthesis,
     integrator: PhaseIntegrator,
     texture: Texture,
     /// The last frame that has its phases; silence before the first.
@@ -62,11 +62,11 @@ struct Prospect {
 impl Vocoder {
     /// A vocoder at frame 0.
     pub fn new(seed: u64) -> Self {
-        Self::at_start(Arc::new(Synthesis::new(seed)))
+        Self::at_start(Synthesis::new(seed))
     }
 
-    fn at_start(synthesis: Arc<Synthesis>) -> Self {
-        let silent = Arc::new(synthesis.noise.silence());
+    fn at_start(synthesis: Synthesis) -> Self {
+        let silent = Arc::new(synthesis.silence());
         Self {
             integrator: PhaseIntegrator::new(),
             texture: Texture::new(),
@@ -124,7 +124,7 @@ impl Vocoder {
     fn plans(&mut self, frames: &[(usize, &[f32])], mut before: impl FnMut(usize, &Self)) -> Vec<Arc<Plan>> {
         let heard = map_each(frames, |(_, values)| {
             let frame = Arc::new(Frame::new(values));
-            let powers = self.synthesis.noise.powers(&frame.bands());
+            let powers = self.synthesis.powers(&frame);
             (frame, Arc::new(powers))
         });
         let known = self.waiting.iter().chain(heard.iter().map(|(frame, _)| frame));
@@ -155,7 +155,7 @@ impl Vocoder {
             self.make(vec![plan], true, &mut sound);
             self.overlap.flush(&mut sound);
         }
-        *self = Self::at_start(Arc::clone(&self.synthesis));
+        *self = Self::at_start(self.synthesis.clone());
         sound
     }
 

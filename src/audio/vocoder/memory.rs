@@ -50,7 +50,7 @@ impl Vocoder {
         let tail = frames.len().checked_sub(known * FRAME_VALUES)?;
         let frames = frames[tail..].chunks_exact(FRAME_VALUES);
         let mut known: Vec<Arc<Frame>> = frames.map(|values| Arc::new(Frame::new(values))).collect();
-        known.iter().for_each(|frame| vocoder.hear(Arc::new(vocoder.synthesis.noise.powers(&frame.bands()))));
+        known.iter().for_each(|frame| vocoder.hear(Arc::new(vocoder.synthesis.powers(frame))));
         if let [.., made, _] = known.as_slice() {
             let (phases, []) = memory.phases.as_chunks::<LINEAR_BINS>() else { return None };
             let (texture, []) = memory.texture.as_chunks::<LINEAR_BINS>() else { return None };
