@@ -10,7 +10,7 @@ use twostep::condition::{Condition, Controls, Prompt};
 use twostep::device::describe;
 use twostep::engine::costs::BUCKETS;
 use twostep::engine::render::{PreparedCondition, StreamState};
-use twostep::engine::worker::LONGEST_TICK;
+use twostep::engine::scheduler::LONGEST_TICK;
 use twostep::engine::{Due, ModelRenderer, RenderError, Renderer, offline};
 use twostep::eval::bench::Timing;
 use twostep::eval::listeners::{self, Listeners, Round};

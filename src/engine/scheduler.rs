@@ -1,6 +1,6 @@
 //! Which streams get sound in this tick: earliest deadline first, files only when nobody's ears wait.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::costs::Costs;
 use super::timeline::Pace;
@@ -18,6 +18,10 @@ pub struct Candidate {
     pub frames: u64,
 }
 
+/// No tick of several streams is made that is expected to take longer, unless they would all be late one by one: a change that
+/// is asked for meanwhile waits for its end, and has little more than the guard to be in time.
+pub const LONGEST_TICK: Duration = Duration::from_millis(100);
+
 /// A tick of several streams is expected to take no more than this part of the time that its most urgent one has: what it takes
 /// in the end is another matter.
 const HASTE: u32 = 2;
@@ -25,8 +29,8 @@ const HASTE: u32 = 2;
 /// The streams of one tick, in order of urgency: as many as one of the buckets measured holds. Live and bulk streams never
 /// share a tick, because the larger batch would make listeners wait for a file.
 ///
-/// The most urgent stream waits for the whole tick, so that it is as large as its deadline allows; or as there are streams
-/// that would all come too late if they went one by one.
+/// The most urgent stream waits for the whole tick, so that it is as large as its deadline and [`LONGEST_TICK`] allow, by what
+/// ticks take now; or as there are streams that would all come too late if they went one by one.
 pub fn select(candidates: impl Iterator<Item = Candidate>, costs: &Costs, now: Instant) -> Vec<u64> {
     let mut due: Vec<Candidate> = candidates.collect();
     due.sort_by_key(|candidate| (candidate.pace, candidate.deadline, candidate.id));
@@ -36,7 +40,8 @@ pub fn select(candidates: impl Iterator<Item = Candidate>, costs: &Costs, now: I
     let pressed = due.iter().take_while(|candidate| candidate.deadline <= late).count();
     let in_time = |size: usize| {
         let frames = due.iter().take(size).map(|candidate| candidate.frames).max().unwrap_or(0);
-        now + HASTE * costs.tick(size, frames) <= first.deadline
+        let tick = costs.tick(size, frames);
+        tick <= LONGEST_TICK && now + HASTE * tick <= first.deadline
     };
     let largest = costs.bucket(due.len()).max(1);
     let fits = (1..=largest).rev().find(|&size| costs.bucket(size) == size && in_time(size)).unwrap_or(1);
@@ -49,13 +54,12 @@ mod tests {
     use super::super::costs::Measured;
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
-    /// 10 ms a stream to sample and 1 ms a frame to decode, up to a bucket of 8.
+    /// 5 ms a stream to sample and half a millisecond a frame to decode, up to a bucket of 8: 11 ms a chunk.
     fn costs() -> Costs {
         let mut costs = Costs::new(12, 1.0);
         for bucket in [1, 2, 3, 4, 6, 8] {
-            let [one_step, two_steps, decode] = [5 * bucket, 10 * bucket, 12 * bucket].map(Duration::from_millis);
+            let [one_step, two_steps, decode] = [3 * bucket, 5 * bucket, 6 * bucket].map(Duration::from_millis);
             costs.measured(Measured { one_step, two_steps, decode });
         }
         costs
@@ -88,11 +92,25 @@ mod tests {
         let far = [(true, 5000); 7];
         assert_eq!(picked(&far).len(), 6, "7 is no bucket");
         let mut near = far.to_vec();
-        near.push((true, 100));
-        assert_eq!(picked(&near), [7, 0], "two in 44 ms, three would come close");
+        near.push((true, 50));
+        assert_eq!(picked(&near), [7, 0], "two in 22 ms, three would come close");
         near.push((true, 0));
         assert_eq!(picked(&near), [8], "one that waits goes alone");
         assert_eq!(picked(&[(true, 0); 5]).len(), 4, "but nobody is made to wait for four others");
+    }
+
+    #[test]
+    fn no_tick_takes_longer_than_a_change_can_wait() {
+        let now = Instant::now();
+        let sizes = |slowdown: u32, deadlines: u16| {
+            let mut costs = costs();
+            for _ in 0..1000 {
+                costs.decoded(1, 12, slowdown * Duration::from_millis(6));
+            }
+            select(candidates(&[(true, deadlines); 12], now).into_iter(), &costs, now).len()
+        };
+        assert_eq!([1, 2, 3, 10].map(|slowdown| sizes(slowdown, 5000)), [8, 4, 3, 1], "88, 88, 99 and 110 ms");
+        assert_eq!(sizes(10, 0), 8, "those who are late go together");
     }
 
     proptest! {

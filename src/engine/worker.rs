@@ -16,15 +16,12 @@ use super::hearing::Hearing;
 use super::ledger::{GivenUp, Inheritance, Ledger, Streams};
 use super::metrics::EngineMetrics;
 use super::quality::Ladder;
-use super::scheduler::{Candidate, select};
+use super::scheduler::{Candidate, LONGEST_TICK, select};
 use super::stream::{Stream, caught};
 use super::tick::Tick;
 use super::timeline::{Pace, Timeline};
 use super::{Due, Renderer};
 use crate::condition::{Condition, Controls, Prompt};
-
-/// A tick of more streams than fit into this is never made: everybody else waits for its end.
-pub const LONGEST_TICK: Duration = Duration::from_millis(150);
 
 /// What takes longer than this is measured once: a large model is to be ready some time.
 const LONG_ROUND: Duration = Duration::from_secs(2);
