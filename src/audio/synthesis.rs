@@ -113,22 +113,21 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
 #[derive(Clone)]
 pub(super) struct Synthesis {
     random: FrameNoise,
-    tables: &'static Tables,
 }
 
 impl Synthesis {
     pub(super) fn new(seed: u64) -> Self {
-        Self { random: FrameNoise::new(seed), tables: &TABLES }
+        Self { random: FrameNoise::new(seed) }
     }
 
     /// What is above 4 kHz in a frame.
     pub(super) fn powers(&self, frame: &Frame) -> BandPowers {
-        self.tables.noise.powers(&frame.bands())
+        TABLES.noise.powers(&frame.bands())
     }
 
     /// What is above 4 kHz where there is nothing.
     pub(super) fn silence(&self) -> BandPowers {
-        self.tables.noise.silence()
+        TABLES.noise.silence()
     }
 
     /// The phases of the bins of a frame that nothing leads to.
@@ -144,14 +143,14 @@ impl Synthesis {
         let [left, left_im, right, right_im] = self.lines(plan, phasors);
         put(&mut sound, 1, [&left[1..], &left_im[1..]], [&right[1..], &right_im[1..]]);
         sound[0] = Complex32::new(left[0], right[0]);
-        self.tables.transform.inverse(&mut sound);
+        TABLES.transform.inverse(&mut sound);
         vectorised(
             #[inline(always)]
-            || sound.iter_mut().zip(&self.tables.window).for_each(|(sample, w)| *sample *= w),
+            || sound.iter_mut().zip(&TABLES.window).for_each(|(sample, w)| *sample *= w),
         );
         let around = (LONG - SHORT) / 2..(LONG + SHORT) / 2 + HOP;
         let mut rng = self.random.frame(Purpose::Noise, plan.number);
-        self.tables.noise.add(&mut rng, &plan.powers, &mut sound[around]);
+        TABLES.noise.add(&mut rng, &plan.powers, &mut sound[around]);
         sound
     }
 
@@ -179,12 +178,12 @@ impl Synthesis {
     /// pan of its own.
     fn stereo(&self, frame: &Frame) -> (Bins, Bins) {
         let mut loudness = [1e-9f32; LOW_STEREO_BANDS];
-        for (m, blend) in frame.magnitudes.iter().zip(&self.tables.stereo) {
+        for (m, blend) in frame.magnitudes.iter().zip(&TABLES.stereo) {
             loudness[blend.index] += (1.0 - blend.upper) * m * m;
             loudness[blend.index + 1] += blend.upper * m * m;
         }
         let loudness = loudness.map(f32::sqrt);
-        let shares = self.tables.stereo.iter().map(|&blend| {
+        let shares = TABLES.stereo.iter().map(|&blend| {
             let (low, high) = ((1.0 - blend.upper) * loudness[blend.index], blend.upper * loudness[blend.index + 1]);
             Blend { upper: high / (low + high), ..blend }
         });
